@@ -1,0 +1,1 @@
+"""The modules behind the notebooks: declare, run, record, view, publish (README, "Layout")."""

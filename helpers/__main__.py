@@ -1,0 +1,187 @@
+"""The command line: `python -m helpers COMMAND`. It only asks and answers; every error a user can make is one line."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from helpers import experiments, records
+from helpers.records import RecordError, Store
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+Results = Annotated[Optional[Path], typer.Option(help="Folder of records and checkpoints, in place of results/.")]
+Section = Annotated[Optional[str], typer.Option(help="One section: 1, 1.9, …")]
+Table = Annotated[Optional[str], typer.Option(help='One table, by its name or a part of it: "dropout".')]
+RowName = Annotated[Optional[str], typer.Option(help='One row, by its label or a part of it: "cross".')]
+Budget = Annotated[Optional[str], typer.Option(help="smoke, laptop or paper; without it, laptop and then paper.")]
+
+
+def budgets(budget: str | None) -> tuple[str, ...]:
+    return experiments.BUDGETS[1:] if budget is None else (experiments.find("budget", budget, experiments.BUDGETS),)
+
+
+@app.command()
+def data(name: Annotated[Optional[str], typer.Argument(help="cifar10 or mnist; without it, both.")] = None) -> None:
+    """Fetch or verify the data sets, in DATA_DIR (default data/)."""
+    from helpers import data
+
+    names = list(data.CHECKSUMS) if name is None else [experiments.find("data set", name, data.CHECKSUMS)]
+    for each in names:
+        print(f"{each} is whole in {data.fetch(each)}")
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="A list of objects, for programs.")] = False,
+    section: Section = None, table: Table = None, budget: Budget = None, results: Results = None,
+) -> None:  # fmt: skip
+    """Show which rows have a record, their accuracy, and the report's."""
+    store = Store(results)
+    entries = records.status(store, budgets(budget), experiments.rows(section, table))
+    if as_json:
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
+    else:
+        _print_status(entries)
+    for reason in _faults(store):
+        print(reason, file=sys.stderr)
+
+
+def _faults(store: Store) -> list[str]:
+    known, faults = store.scan()
+    declared = {run.name for budget in experiments.BUDGETS for row in experiments.rows()
+                for run in experiments.replicas(row.run, budget)}  # fmt: skip
+    orphans = [f"{store.path(record.run)} is the record of no declared row" for name, record in known.items()
+               if name not in declared]  # fmt: skip
+    return [*faults.values(), *orphans]
+
+
+def _print_status(entries: list[dict]) -> None:
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    grid = Grid("section", "table", "row", "budget", "state", "accuracy", "reported", "n", "seconds", box=None)
+    for e in entries:
+        accuracy = "–" if e["accuracy"] is None else f"{e['accuracy']:.4f}"
+        spread = "" if e["std"] is None else f" ± {e['std']:.4f}"
+        stated = "–" if e["reported"] is None else f"{e['reported']:.4f}"
+        took = "–" if e["seconds"] is None else f"{e['seconds']:.0f}"
+        grid.add_row(e["section"], e["table"], e["row"], e["budget"], e["state"], accuracy + spread, stated,
+                     f"{e['n']}/{e['seeds']}", took)  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+
+
+@app.command()
+def run(
+    section: Section = None, table: Table = None, row: RowName = None, budget: Budget = None,
+    workers: Annotated[Optional[int], typer.Option(min=1, help="Processes; without it, one a core.")] = None,
+    minutes: Annotated[Optional[float], typer.Option(min=0, help="Stop, with everything saved, after so long.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    precision: Annotated[str, typer.Option(help="auto (by timing), float32 or bfloat16.")] = "auto",
+    engine: Annotated[str, typer.Option(help="local: processes on this machine.")] = "local",
+    results: Results = None,
+) -> None:  # fmt: skip
+    """Make the records that are missing; killed or stopped, the same command goes on."""
+    experiments.find("engine", engine, ("local",))
+    experiments.find("precision", precision, ("auto", "float32", "bfloat16"))
+    rows, chosen = experiments.rows(section, table, row), budgets(budget)
+    store = Store(results).prepare()
+    from helpers import runner
+
+    _check_device(device)
+    runs = runner.pending(rows, chosen, store)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers or (cores if device == "cpu" else 1), max(1, len(runs)))
+    deadline = None if minutes is None else time.time() + 60 * minutes
+    print(f"{len(runs)} runs to make, {workers} at a time, into {store.folder}", file=sys.stderr)
+    settings = runner.Settings(device, max(1, cores // workers) if device == "cpu" else 1, precision, deadline)
+    try:
+        runner.work_together(runs, store, workers, settings)
+    except runner.Interrupted as stopped:
+        if deadline is None or time.time() < deadline:
+            raise
+        print(f"{stopped}: the {minutes:g} minutes are over; the same command goes on from here", file=sys.stderr)
+    left = len(runner.pending(rows, chosen, store))
+    print(f"{len(runs) - left} of {len(runs)} runs have their record now", file=sys.stderr)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
+
+
+@app.command()
+def verify(section: Section = None, table: Table = None, results: Results = None) -> None:
+    """Replay the first steps of each record and compare them with its fingerprint."""
+    from tqdm import tqdm
+
+    from helpers import runner
+
+    store = Store(results)
+    wanted = {run.name for row in experiments.rows(section, table) for budget in experiments.BUDGETS
+              for run in experiments.replicas(row.run, budget)}  # fmt: skip
+    known, faults = store.scan()
+    bad = list(faults.values())
+    chosen = [record for name, record in known.items() if name in wanted or (section is None and table is None)]
+    for record in tqdm(chosen, desc="verify", unit="record"):
+        difference = runner.verify(record, store)
+        if difference:
+            bad.append(f"{store.path(record.run)}: {difference}")
+    print("\n".join([*bad, f"{len(chosen)} records verified, {len(bad)} at fault"]))
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks.")] = records.ROOT / "notebooks",
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = records.ROOT / "report",
+) -> None:
+    """Execute the notebooks from the records and write the HTML site and the PDF."""
+    os.environ.setdefault("RECORDS_ONLY", "1")
+    from helpers import report
+
+    for path in report.build(notebooks, output):
+        print(path)
+
+
+def main() -> int:
+    """Runs the command line; gives its exit status. What a user can get wrong ends in one line."""
+    try:
+        return app(standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted: what is finished is kept, and the same command goes on", 130)
+    except Exception as error:
+        code = _exit_status(error)
+        if code is None:
+            raise
+        return _fail(error.format_message() if hasattr(error, "format_message") else str(error), code)
+
+
+def _exit_status(error: Exception) -> int | None:
+    """The status of an error that a user can cause, each of which carries its own one line; None for a fault of ours."""
+    if hasattr(error, "format_message"):  # an option that the command line does not know, or a value it can't read
+        return 2
+    name = type(error).__name__
+    if name == "Interrupted":
+        return 130
+    if name in ("UnknownName", "ValueError"):
+        return 2
+    return 1 if name in ("RecordError", "DataError", "ReportError") or isinstance(error, OSError) else None
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"helpers: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

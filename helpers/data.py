@@ -1,0 +1,246 @@
+"""CIFAR-10 and MNIST: fetched, checked, split and handed out in batches, all of it in memory as uint8. A batch is a
+function of seed, epoch and position alone, so nothing here has a state that a checkpoint would need."""
+
+import contextlib
+import functools
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+VALIDATION = 10_000
+PAD = 4  # pixels on each side from which the random crop may take
+
+# Published MD5 sums: of CIFAR-10's files in torchvision.datasets.CIFAR10, of MNIST's as unpacked.
+CHECKSUMS = {
+    "cifar10": {
+        "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+        "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+        "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+    },
+    "mnist": {
+        "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "MNIST/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "MNIST/raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "MNIST/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+}
+CLASSES = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "mnist": tuple("0123456789"),
+}
+
+
+class DataError(RuntimeError):
+    """A data set is missing or damaged; the message says which file and what to do."""
+
+
+def data_dir() -> Path:
+    """The folder of the data sets: the environment's DATA_DIR, else `data/` in the repository."""
+    return Path(os.environ.get("DATA_DIR") or Path(__file__).resolve().parents[1] / "data")
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def fault(name: str, root: Path) -> str | None:
+    """What is wrong with the files of data set `name` under `root`: the first fault in words, or None."""
+    for relative, checksum in CHECKSUMS[name].items():
+        path = root / relative
+        if not path.is_file():
+            return f"{path} is missing"
+        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != checksum:
+            return f"{path} is damaged (its MD5 sum is not {checksum})"
+    return None
+
+
+def fetch(name: str, root: Path | None = None) -> Path:
+    """Makes sure that data set `name` ("cifar10" or "mnist") is whole under `root`, by torchvision's download if need be.
+
+    Raises DataError naming the file at fault if it is not, and the download does not mend it.
+    """
+    root = root or data_dir()
+    found = fault(name, root)
+    if found:
+        reason = _download(name, root)
+        found = fault(name, root)
+        if found:
+            raise DataError(
+                f"{found}, and the download failed ({reason}): connect to the network and run `python -m helpers data`,"
+                f" or put the original file there"
+            )
+    return root
+
+
+def _download(name: str, root: Path) -> str:
+    """Runs torchvision's download; gives back why it failed, in one line."""
+    from torchvision import datasets
+
+    for relative in CHECKSUMS["mnist"] if name == "mnist" else ():
+        # torchvision takes any file that exists for a good one, so a damaged one has to make room.
+        path = root / relative
+        if path.is_file() and fault("mnist", root):
+            path.rename(path.with_name(path.name + ".damaged"))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            (datasets.CIFAR10 if name == "cifar10" else datasets.MNIST)(root, download=True)
+    except (OSError, RuntimeError) as error:
+        return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return "the downloaded file differs from the published one"
+
+
+# ------------------------------------------------------------------------------------------ splits
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, C, H, W) uint8 and labels (N,) int64."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int | None) -> "Split":
+        return self if count is None else Split(self.images[:count], self.labels[:count])
+
+    def to(self, device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test split; `mean` and `std` are of the training split's pixels, (C,) float32 in [0, 1]."""
+
+    train: Split
+    validation: Split
+    test: Split
+    mean: torch.Tensor
+    std: torch.Tensor
+    classes: tuple[str, ...]
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        return normalize(images, self.mean, self.std)
+
+
+def split_indices(labels: np.ndarray, validation: int = VALIDATION) -> tuple[np.ndarray, np.ndarray]:
+    """The fixed split: indices to train on and to validate on, each class held in proportion.
+
+    For CIFAR-10's 50,000 labels: 40,000 and 10,000, of which 1,000 a class. NumPy's RandomState promises the same
+    numbers in every version.
+    """
+    random = np.random.RandomState(0)
+    groups = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    exact = np.array([len(group) * validation / len(labels) for group in groups])
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: validation - counts.sum()]] += 1  # largest remainders first
+    held_out = np.concatenate([group[:count] for group, count in zip(groups, counts)])
+    kept = np.concatenate([group[count:] for group, count in zip(groups, counts)])
+    # Shuffled once, so that the first few hundred images hold every class.
+    return random.permutation(kept), random.permutation(held_out)
+
+
+@functools.lru_cache(maxsize=2)
+def load(name: str, root: Path | None = None) -> Dataset:
+    """Data set `name` in memory, checked against its published checksums. Raises DataError, see `fetch`."""
+    from torchvision import datasets
+
+    root = fetch(name, root)
+    dataset = datasets.CIFAR10 if name == "cifar10" else datasets.MNIST
+    full, test = (_tensors(dataset(root, train=train)) for train in (True, False))
+    kept, held_out = (torch.from_numpy(indices) for indices in split_indices(full.labels.numpy()))
+    train = Split(full.images[kept], full.labels[kept])
+    mean, std = statistics(train.images)
+    validation = Split(full.images[held_out], full.labels[held_out])
+    return Dataset(train, validation, test, mean, std, CLASSES[name])
+
+
+def _tensors(dataset) -> Split:
+    images = torch.as_tensor(dataset.data)
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    return Split(images.contiguous(), torch.as_tensor(dataset.targets))
+
+
+def statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel of (N, C, H, W) uint8 images, scaled to [0, 1]."""
+    means, stds = [], []
+    for channel in images.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256).double()
+        values = torch.arange(256).double() / 255
+        mean = (counts * values).sum() / counts.sum()
+        means.append(mean)
+        stds.append(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
+    return torch.stack(means).float(), torch.stack(stds).float()
+
+
+# ------------------------------------------------------------------------------------------ batches
+
+
+def crop(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor, pad: int = PAD) -> torch.Tensor:
+    """Image i of (N, C, H, W), padded by `pad` zeros, cut out from row down[i], column right[i]: RandomCrop(H, pad)."""
+    height, width = images.shape[-2:]
+    windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(images), device=images.device), :, down, right]
+
+
+def flip(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """Image i of (N, C, H, W) mirrored left to right where which[i]: RandomHorizontalFlip."""
+    return torch.where(which[:, None, None, None], images.flip(-1), images)
+
+
+def normalize(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) uint8 → float32, scaled to [0, 1], less `mean`, over `std` (each (C,)): ToTensor, then Normalize."""
+    scale, shift = 1 / (255 * std), mean / std
+    return images.float().mul_(scale[:, None, None]).sub_(shift[:, None, None])
+
+
+class Batches:
+    """The training batches of one run: `batches(step)` → images (n, C, H, W) float32 and labels (n,).
+
+    `len(batches)` is the number of steps an epoch; each epoch has its own order. `augment` holds "crop" and "flip" as
+    wanted. Random choices are drawn on the CPU, so that they are the same on every device.
+    """
+
+    def __init__(self, split: Split, size: int, seed: int, augment=(), mean=None, std=None, device="cpu"):
+        self.split, self.size, self.seed, self.augment = split.to(device), size, seed, tuple(augment)
+        channels = split.images.shape[1]
+        self.mean = (torch.zeros(channels) if mean is None else mean).to(device)
+        self.std = (torch.ones(channels) if std is None else std).to(device)
+        self._order = functools.lru_cache(maxsize=1)(self._shuffled)
+
+    def __len__(self) -> int:
+        return -(-len(self.split) // self.size)
+
+    def _generator(self, *position: int) -> torch.Generator:
+        entropy = np.random.SeedSequence((self.seed, *position)).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(entropy[0] >> 1))
+
+    def _shuffled(self, epoch: int) -> torch.Tensor:
+        return torch.randperm(len(self.split), generator=self._generator(epoch)).to(self.split.labels.device)
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, position = divmod(step, len(self))
+        chosen = self._order(epoch)[position * self.size : (position + 1) * self.size]
+        images, labels = self.split.images[chosen], self.split.labels[chosen]
+        if self.augment:
+            images = self._augmented(images, self._generator(epoch, position + 1))
+        return normalize(images, self.mean, self.std), labels
+
+    def _augmented(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        device, count = images.device, len(images)
+        if "crop" in self.augment:
+            down, right = torch.randint(2 * PAD + 1, (2, count), generator=generator).to(device)
+            images = crop(images, down, right)
+        if "flip" in self.augment:
+            images = flip(images, (torch.rand(count, generator=generator) < 0.5).to(device))
+        return images

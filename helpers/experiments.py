@@ -1,0 +1,381 @@
+"""Which runs each table and figure of the report compares: a table is a dict of label → `replace(base, one_thing=…)`.
+Nothing is trained or read here; a run names its model, loss and optimizer, and imports none of them."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+
+BUDGETS = ("smoke", "laptop", "paper")  # from the cheapest to the report's own
+LAPTOP_EPOCHS = {"MyNet": 10, "MyResNet9": 10, "VGG": 5}  # what is not named here is trained in full
+SMOKE_EPOCHS, SMOKE_IMAGES = 2, 256
+# Seconds an epoch on one core with bfloat16; only their order matters, short runs go before long ones.
+SECONDS_PER_EPOCH = {"LeNet": 5, "MyNet": 27, "VGG": 200, "MyResNet9": 208}
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0)]
+Kernel = Annotated[int, Field(gt=0, le=10)]
+Activation = Literal["relu", "tanh"]
+
+
+class Frozen(BaseModel):
+    """An immutable, keyword-only description; a value that is not allowed is a ValueError of one line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **fields):
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ValueError(self._in_words(error.errors()[0])) from None
+
+    @classmethod
+    def _in_words(cls, error) -> str:
+        place = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "value_error":
+            return str(error["ctx"]["error"])
+        if error["type"] == "missing":
+            return f"{cls.__name__} needs {place}"
+        if error["type"] == "extra_forbidden":
+            return f"{place!r} is nothing that {cls.__name__} has: it has {', '.join(cls.model_fields) or 'no options'}"
+        return f"{place}: {error['input']!r} is not allowed: {error['msg']}"
+
+
+# ------------------------------------------------------------------------------------------ schedules
+
+
+class Schedule(Frozen):
+    """How the learning rate goes over a run; every position is a fraction of the run, so it serves each budget."""
+
+    kind: str
+
+    def __init__(self, **fields):
+        super().__init__(**{"kind": type(self).__name__.lower(), **fields})
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, handler):
+        return {"kind": self.kind, **handler(self)}
+
+
+class Constant(Schedule):
+    """The run's `lr` throughout."""
+
+    kind: Literal["constant"]
+
+
+class Cyclic(Schedule):
+    """Triangles from the run's `lr` up to `high` and back, changed every batch (Smith, 2017).
+
+    The default sides are those of torch.optim.lr_scheduler.CyclicLR, 2,000 of the report's 31,250 steps each.
+    """
+
+    kind: Literal["cyclic"]
+    high: Positive
+    up: Fraction = 0.064
+    down: Fraction = 0.064
+
+
+class Steps(Schedule):
+    """The run's `lr`, times `factor` from each of the positions `at` on."""
+
+    kind: Literal["steps"]
+    at: tuple[Share, ...]
+    factor: Positive
+
+
+# ------------------------------------------------------------------------------------------ models' options
+
+
+class MyNet(Frozen):
+    kernels: tuple[Kernel, Kernel] = (5, 5)
+    hidden: Count = 1024
+    dropout: Share = 0.0
+    activation: Activation = "relu"
+    batch_norm: bool = True
+
+
+class MyResNet9(Frozen):
+    block_kernel: Literal[3, 5] = 3
+    activation: Activation = "relu"
+    batch_norm: bool = True
+
+
+class VGG(Frozen):
+    batch_norm: bool = True
+    init: Literal["kaiming", "default"] = "kaiming"
+
+
+class LeNet(Frozen):
+    pass
+
+
+OPTIONS = {options.__name__: options for options in (MyNet, MyResNet9, VGG, LeNet)}
+
+
+# ------------------------------------------------------------------------------------------ runs
+
+
+class Run(Frozen):
+    """One training run, described completely: the same Run on the same machine gives the same numbers.
+
+    `options` are the model's; `augment` holds "crop" (pad 4) and "flip"; `images` cuts each split to its first few;
+    `start` is the run whose final weights this one starts from. Raises ValueError naming the value that is not allowed.
+    """
+
+    data: Literal["cifar10", "mnist"] = "cifar10"
+    model: Literal["MyNet", "MyResNet9", "VGG", "LeNet"]
+    options: dict[str, Any] = {}
+    loss: Literal["cross_entropy", "nll"] = "cross_entropy"
+    optimizer: Literal["sgd", "adam", "rmsprop"] = "sgd"
+    lr: Positive
+    momentum: Share = 0.0
+    weight_decay: NonNegative = 0.0
+    schedule: Annotated[Constant | Cyclic | Steps, Field(discriminator="kind")] = Constant()
+    epochs: Count
+    batch_size: Count = 64
+    augment: tuple[Literal["crop", "flip"], ...] = ()
+    normalize: bool = True
+    images: Count | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    start: "Run | None" = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_what_differs(cls, fields):
+        options = OPTIONS.get(fields.get("model"))
+        if options is None:
+            return fields
+        chosen = options(**fields.get("options", {}))
+        return {**fields, "options": chosen.model_dump(mode="json", exclude_defaults=True)}
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum {self.momentum} belongs to sgd; for {self.optimizer} say momentum=0")
+        if self.loss == "nll" and self.model != "MyNet":
+            raise ValueError(f"nll needs log-probabilities, which of the models only MyNet gives, not {self.model}")
+        return self
+
+    def differing(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as JSON values: what the digest is made from."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @property
+    def digest(self) -> str:
+        """Ten hexadecimal digits that name this run; a field added later with a default leaves them as they are."""
+        text = json.dumps(self.differing(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def name(self) -> str:
+        """`<model>-<digest>`, the stem of the run's files."""
+        return f"{self.model}-{self.digest}"
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def replace(run: Run, **changes) -> Run:
+    """`run` with some things changed: fields of Run, or options of its model by their own names."""
+    fields = {name: getattr(run, name) for name in Run.model_fields}
+    options = {name: changes.pop(name) for name in list(changes) if name not in fields}
+    if "model" not in changes:
+        options = {**run.options, **options}
+    return Run(**{**fields, "options": options, **changes})
+
+
+def at(run: Run, budget: str) -> Run:
+    """`run` as the budget affords it: "paper" in full, "laptop" with fewer epochs, "smoke" on a few hundred images."""
+    find("budget", budget, BUDGETS)
+    start = run.start and at(run.start, budget)
+    if budget == "smoke":
+        return replace(run, epochs=SMOKE_EPOCHS, images=SMOKE_IMAGES, start=start)
+    if budget == "laptop":
+        return replace(run, epochs=min(run.epochs, LAPTOP_EPOCHS.get(run.model, run.epochs)), start=start)
+    return run
+
+
+# ------------------------------------------------------------------------------------------ section 1
+
+base = Run(model="MyNet", loss="nll", optimizer="sgd", lr=0.1, momentum=0.5, epochs=50)
+dropped = replace(base, dropout=0.3)
+best = replace(dropped, hidden=100)
+
+SECTION_1 = {
+    "1.2 batch norm": {
+        "without": replace(base, batch_norm=False),
+        "with": base,
+    },
+    "1.3 dropout after each conv": {
+        "0": base,
+        "0.5": replace(base, dropout=0.5),
+        "0.3": dropped,
+        "0.1": replace(base, dropout=0.1),
+    },
+    "1.4 loss": {
+        "NLL": dropped,
+        "cross-entropy": replace(dropped, loss="cross_entropy"),
+    },
+    "1.5 optimizer": {
+        "SGD with momentum": dropped,
+        "Adam": replace(dropped, optimizer="adam", momentum=0),
+        "RMSprop": replace(dropped, optimizer="rmsprop", momentum=0),
+        "Adam, usual rate 1e-3": replace(dropped, optimizer="adam", momentum=0, lr=1e-3),
+        "RMSprop, usual rate 1e-3": replace(dropped, optimizer="rmsprop", momentum=0, lr=1e-3),
+    },
+    "1.6 activation": {
+        "ReLU": dropped,
+        "tanh": replace(dropped, activation="tanh"),
+    },
+    "1.6 kernels": {
+        "5×5 + 5×5": dropped,
+        "5×5 + 3×3": replace(dropped, kernels=(5, 3)),
+        "3×3 + 3×3": replace(dropped, kernels=(3, 3)),
+    },
+    "1.7 hidden size": {
+        "1024": dropped,
+        "100": best,
+        "300": replace(dropped, hidden=300),
+    },
+    "1.8 best model": {
+        "best model": best,
+    },
+}
+
+# ------------------------------------------------------------------------------------------ section 1.9
+
+plain = Run(model="MyResNet9", options={"block_kernel": 5}, lr=0.01, momentum=0.5, epochs=50)
+augmented = replace(plain, augment=("crop", "flip"))
+decayed = replace(augmented, weight_decay=1e-4)
+moving = replace(decayed, momentum=0.9)
+cyclic = replace(moving, schedule=Cyclic(high=0.04))
+small_kernel = replace(cyclic, block_kernel=3)
+final = replace(small_kernel, weight_decay=4e-4)
+
+SECTION_1_9 = {
+    "augmentation": {
+        "none": plain,
+        "crop + flip + normalisation": augmented,
+    },
+    "L2 regularisation": {
+        "none": augmented,
+        "1e-4": decayed,
+        "4e-4": replace(augmented, weight_decay=4e-4),
+    },
+    "momentum": {
+        "0.5": decayed,
+        "0.9": moving,
+    },
+    "learning rate": {
+        "0.01": moving,
+        "cyclic 0.01–0.04": cyclic,
+        "0.04, then 0.01": replace(moving, lr=0.04, schedule=Steps(at=(0.4,), factor=0.25)),
+    },
+    "kernel of one block": {
+        "5×5, stride 2": cyclic,
+        "3×3, stride 1": small_kernel,
+    },
+    "final": {
+        "final": final,
+    },
+    "other activations and losses": {
+        "ReLU": final,
+        "tanh": replace(final, activation="tanh"),
+    },
+}
+
+SECTIONS: dict[str, dict[str, dict[str, Run]]] = {"1": SECTION_1, "1.9": SECTION_1_9}
+
+# The runs that the report's main claims hang on: first among the long ones.
+HEADLINE = {base, SECTION_1["1.2 batch norm"]["without"], best, final}
+# How often a run is repeated, with seeds 0, 1, …; once unless named here.
+SEEDS: dict[str, dict[Run, int]] = {"laptop": {}, "paper": {}, "smoke": {}}
+# The runs whose test predictions and first-layer filters are kept, since a figure shows them.
+DRAWN = {best, final}
+# The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
+KEPT = {best}
+
+
+# ------------------------------------------------------------------------------------------ looking things up
+
+
+class Row(NamedTuple):
+    """One row of a table, with the run that makes it in the report's own budget."""
+
+    section: str
+    table: str
+    label: str
+    run: Run
+
+
+class UnknownName(ValueError):
+    """A section, table, row or budget that does not exist; the message names the nearest that do."""
+
+
+def find(what: str, name: str, names) -> str:
+    """The one of `names` that `name` means: itself, or the only one that contains it. Raises UnknownName."""
+    names = list(dict.fromkeys(names))
+    if name in names:
+        return name
+    matches = [candidate for candidate in names if name.lower() in candidate.lower()]
+    if len(matches) == 1 and name:
+        return matches[0]
+    near = matches or difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
+    raise UnknownName(f"{what} {name!r} is unknown: did you mean {' or '.join(repr(n) for n in near)}?")
+
+
+def rows(section: str | None = None, table: str | None = None, row: str | None = None) -> list[Row]:
+    """The declared rows, all of them or those of one section, table or label. Raises UnknownName."""
+    chosen = list(_all_rows())
+    if section is not None:
+        # A section is exact: "1" is not short for "1.9".
+        if section not in SECTIONS:
+            raise UnknownName(f"section {section!r} is unknown: there are {', '.join(SECTIONS)}")
+        chosen = [each for each in chosen if each.section == section]
+    if table is not None:
+        table = find("table", table, [each.table for each in chosen])
+        chosen = [each for each in chosen if each.table == table]
+    if row is not None:
+        row = find("row", row, [each.label for each in chosen])
+        chosen = [each for each in chosen if each.label == row]
+    return chosen
+
+
+def _all_rows() -> Iterator[Row]:
+    for section, tables in SECTIONS.items():
+        for table, runs in tables.items():
+            for label, run in runs.items():
+                yield Row(section, table, label, run)
+
+
+def replicas(run: Run, budget: str) -> list[Run]:
+    """The runs behind one row in `budget`: one for each declared seed."""
+    affordable = at(run, budget)
+    return [replace(affordable, seed=seed) for seed in range(SEEDS[budget].get(run, 1))]
+
+
+def order(run: Run, budget: str) -> tuple:
+    """Sorts pending runs usefully: laptop before paper, there the headline first; first seeds, then short before long."""
+    headline = _is_one_of(run, HEADLINE)
+    cost = SECONDS_PER_EPOCH[run.model] * run.epochs
+    return BUDGETS.index(budget), budget == "paper" and not headline, run.seed > 0, cost, not headline
+
+
+def _is_one_of(run: Run, declared: set[Run]) -> bool:
+    return any(run == replace(at(each, budget), seed=run.seed) for each in declared for budget in BUDGETS)
+
+
+def is_drawn(run: Run) -> bool:
+    """Whether a figure shows the predictions and filters of `run`, in whatever budget."""
+    return _is_one_of(run, DRAWN)
+
+
+def keeps_weights(run: Run) -> bool:
+    """Whether the weights of `run`, in whatever budget, are kept beside its record."""
+    return _is_one_of(run, KEPT | {each.run.start for each in _all_rows() if each.run.start})

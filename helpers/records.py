@@ -1,0 +1,373 @@
+"""What came out of the runs, and from what: one JSON file a run, written whole or not at all, with a checksum. Reading a
+record never runs code, and a file that can't be read is named with its reason, never skipped in silence."""
+
+import hashlib
+import json
+import math
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from helpers import experiments
+from helpers.experiments import Frozen, Run
+from helpers.reported import reported
+
+ROOT = Path(__file__).resolve().parents[1]
+# Raised when a change of the code changes what a run computes; records of an older recipe are then stale.
+RECIPE = 1
+
+
+class RecordError(RuntimeError):
+    """A file of the results folder can't be read or written; the message says which and what to do."""
+
+
+class Score(Frozen):
+    """Mean loss in nats and accuracy (0 to 1) on one split."""
+
+    loss: float | None
+    accuracy: float
+
+
+class Record(Frozen):
+    """What one run left behind.
+
+    `history`: for each finished epoch, `train_loss` and `train_accuracy` (running means in training mode),
+    `validation_loss`, `validation_accuracy` and `seconds` (training only). `test`: the last epoch's, None if diverged.
+    `diverged_at`: the first step whose loss was not finite. `fingerprint`: the losses of the first steps in float32,
+    made on a fresh copy of the model. `weights`: SHA-256 of the final weights. `files`: name → SHA-256 of each file
+    beside the record.
+    """
+
+    run: Run
+    state: Literal["done", "diverged"]
+    diverged_at: int | None = None
+    test: Score | None
+    history: dict[str, list[float | None]]
+    parameters: int
+    seconds_per_epoch: float | None
+    fingerprint: list[float | None]
+    weights: str
+    engine: dict[str, Any]
+    machine: dict[str, Any]
+    recipe: int = RECIPE
+    revision: str
+    files: dict[str, str] = {}
+
+    @property
+    def stale(self) -> bool:
+        return self.recipe != RECIPE
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, all epochs together."""
+        return sum(value or 0 for value in self.history["seconds"])
+
+
+class Store:
+    """The records of one folder: `results/` of the repository, RESULTS_DIR of the environment, or `folder`."""
+
+    def __init__(self, folder: Path | str | None = None):
+        self.folder = Path(folder or os.environ.get("RESULTS_DIR") or ROOT / "results").absolute()
+        self.work = self.folder / ".work"  # checkpoints, locks and half-written files, none of them in git
+
+    def path(self, run: Run, suffix: str = ".json") -> Path:
+        return self.folder / (run.name + suffix)
+
+    def checkpoint(self, run: Run) -> Path:
+        return self.work / f"{run.name}.pt"
+
+    # ---------------------------------------------------------------------- reading
+
+    def read(self, run: Run) -> Record | None:
+        """The record of `run`, or None if there is none. Raises RecordError if it is damaged."""
+        path = self.path(run)
+        return _parse(path) if path.exists() else None
+
+    def readable(self, run: Run) -> Record | None:
+        """The record of `run`; None too if it is damaged (`scan` names it)."""
+        try:
+            return self.read(run)
+        except RecordError:
+            return None
+
+    def scan(self) -> tuple[dict[str, Record], dict[Path, str]]:
+        """All records by name, and the files that are none, each with the reason."""
+        records, faults = {}, {}
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            if path.suffix == ".json":
+                try:
+                    records[path.stem] = _parse(path)
+                except RecordError as error:
+                    faults[path] = str(error)
+        declared = {name for record in records.values() for name in record.files}
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            if path.suffix != ".json" and not path.name.startswith(".") and path.name not in declared:
+                faults[path] = f"{path.name} belongs to no record: delete it"
+        return records, faults
+
+    def arrays(self, record: Record) -> dict[str, np.ndarray]:
+        """The step-level series and predictions kept beside `record`. Raises RecordError if there are none."""
+        with np.load(self._whole(record, ".npz"), allow_pickle=False) as archive:
+            return dict(archive)
+
+    def weights(self, record: Record) -> dict[str, np.ndarray]:
+        """The weights kept beside `record`, by parameter name. Raises RecordError if there are none."""
+        from safetensors.numpy import load_file
+
+        return load_file(self._whole(record, ".safetensors"))
+
+    def _whole(self, record: Record, suffix: str) -> Path:
+        path = self.path(record.run, suffix)
+        if not path.is_file() or path.name not in record.files:
+            raise RecordError(f"{path} is missing: delete {record.run.name}.json and run its row again")
+        if _sha256(path.read_bytes()) != record.files[path.name]:
+            raise RecordError(f"{path} is damaged: delete it and {record.run.name}.json, and run the row again")
+        return path
+
+    # ---------------------------------------------------------------------- writing
+
+    def prepare(self) -> "Store":
+        """Makes the folder and tries to write in it. Raises RecordError if that can't be done."""
+        with _named(self.folder):
+            self.work.mkdir(parents=True, exist_ok=True)
+            (self.work / ".gitignore").write_text("*\n")
+        return self
+
+    def write(self, record: Record, arrays: Mapping[str, np.ndarray] = {}, weights: Mapping[str, np.ndarray] = {}):
+        """Writes `record` and what belongs beside it, each file whole or not at all, the record last."""
+        files = {}
+        if arrays:
+            files[".npz"] = lambda file: np.savez_compressed(file, **arrays)
+        if weights:
+            from safetensors.numpy import save
+
+            files[".safetensors"] = lambda file: file.write(save(dict(weights)))
+        sums = {}
+        for suffix, writer in files.items():
+            path = self.path(record.run, suffix)
+            self.replace(path, writer)
+            sums[path.name] = _sha256(path.read_bytes())
+        text = _text(record.model_copy(update={"files": sums}))
+        self.replace(self.path(record.run), lambda file: file.write(text.encode()))
+
+    def replace(self, path: Path, writer: Callable) -> None:
+        """Puts what `writer(binary file)` writes at `path`, by way of a temporary file: whole or not at all."""
+        with _named(path):
+            self.work.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=path.name + ".", suffix=".part", dir=self.work)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    writer(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+
+    def set_aside(self, path: Path) -> Path:
+        """Renames a damaged file, so that it is in nobody's way and not lost."""
+        with _named(path):
+            return path.rename(self.work / (path.name + ".damaged"))
+
+    # ---------------------------------------------------------------------- who is at work
+
+    @contextmanager
+    def claim(self, run: Run) -> Iterator[bool]:
+        """True while this process alone may train `run`; False if another one is at it. A killed process lets go."""
+        with _named(self.work):
+            self.work.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.work / f"{run.name}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                yield False
+                return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def running(self, run: Run) -> bool:
+        """Whether some process is training `run` now."""
+        if not (self.work / f"{run.name}.lock").exists():
+            return False
+        with self.claim(run) as free:
+            return not free
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turns a failure of the file system into a RecordError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RecordError(f"can't write {path}: {reason}; nothing already there is changed. Free room, or choose"
+                          " another folder with --results") from None  # fmt: skip
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+MARK = '\n "checksum": "'
+
+
+def _text(record: Record) -> str:
+    """The record as JSON, one line a field, closed by the checksum of all that stands before it."""
+    fields = record.model_dump(mode="json") | {"run": record.run.differing()}
+    lines = [f" {json.dumps(key)}: {json.dumps(finite(value), ensure_ascii=False)}," for key, value in fields.items()]
+    body = "\n".join(["{", *lines])
+    return f'{body}{MARK}{_sha256(body.encode())[:16]}"\n}}\n'
+
+
+def finite(value):
+    """`value` with every number that JSON can't hold (infinite or NaN) made None."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parse(path: Path) -> Record:
+    advice = "move it away and run its row again"
+    try:
+        content = path.read_bytes()
+        body, mark, checksum = content.rpartition(MARK.encode())
+        if not mark or _sha256(body)[:16].encode() != checksum[:16]:
+            raise RecordError(f"{path} is damaged (its checksum does not fit its content): {advice}")
+        fields = json.loads(body.rstrip(b",") + b"}")
+        record = Record(**fields)
+    except OSError as error:
+        raise RecordError(f"{path} can't be read: {error.strerror}") from None
+    except (ValueError, ValidationError) as error:
+        raise RecordError(f"{path} is no record this version can read ({str(error).splitlines()[0]}): {advice}") from None
+    if record.run.name != path.stem:
+        raise RecordError(f"{path} holds the run {record.run.name}: it was renamed, or a default has changed; {advice}")
+    return record
+
+
+# ------------------------------------------------------------------------------------------ what a table shows
+
+
+class Selection(Mapping):
+    """The records behind the rows of one table, all of one budget: label → list of Record, one for each seed done.
+
+    `budget`: the largest in which every row is there, else the largest in which any is. `missing`: the labels without a
+    complete set of records. `larger`: budget → the same mapping, for what exists in larger budgets, incomplete there.
+    """
+
+    def __init__(self, budget: str, records: dict[str, list[Record]], missing: list[str], larger: dict[str, dict]):
+        self.budget, self.missing, self.larger = budget, missing, larger
+        self._records = records
+
+    def __getitem__(self, label: str) -> list[Record]:
+        return self._records[label]
+
+    def __iter__(self):
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+def gather(rows: Mapping[str, Run], budget: str, store: Store) -> tuple[dict[str, list[Record]], list[str]]:
+    """label → the records of `rows` in `budget`, and the labels of which some are missing or stale."""
+    found, missing = {}, []
+    for label, run in rows.items():
+        runs = experiments.replicas(run, budget)
+        records = [record for record in map(store.readable, runs) if record and not record.stale]
+        found[label] = records
+        if len(records) < len(runs):
+            missing.append(label)
+    return found, missing
+
+
+def select(rows: Mapping[str, Run], store: Store | None = None, budget: str | None = None) -> Selection:
+    """What there is to show of `rows` (label → Run): in `budget`, or in the largest budget that is complete."""
+    store = store or Store()
+    if budget is not None:
+        return Selection(budget, *gather(rows, experiments.find("budget", budget, experiments.BUDGETS), store), {})
+    larger, fullest = {}, None
+    for budget in reversed(experiments.BUDGETS[1:]):
+        records, missing = gather(rows, budget, store)
+        if not missing:
+            return Selection(budget, records, [], larger)
+        if any(records.values()):
+            larger[budget] = records
+            if fullest is None or sum(map(bool, records.values())) > sum(map(bool, fullest[1].values())):
+                fullest = (budget, records, missing)
+    budget, records, missing = fullest or ("laptop", {label: [] for label in rows}, list(rows))
+    above = experiments.BUDGETS[experiments.BUDGETS.index(budget) + 1 :]
+    return Selection(budget, records, missing, {each: larger[each] for each in above if each in larger})
+
+
+def mean(values) -> float | None:
+    values = [value for value in values if value is not None]
+    return statistics.fmean(values) if values else None
+
+
+def std(values) -> float | None:
+    """The sample standard deviation; None for fewer than two values."""
+    values = [value for value in values if value is not None]
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def accuracies(records: list[Record]) -> list[float]:
+    """The test accuracies of one row's records, without those that diverged."""
+    return [record.test.accuracy for record in records if record.test]
+
+
+# ------------------------------------------------------------------------------------------ status
+
+
+def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None) -> list[dict[str, Any]]:
+    """One entry for each row and budget, as `python -m helpers status --json` prints it.
+
+    `state` is that of the row's runs together: running before pending before stale before diverged before done.
+    """
+    rows = experiments.rows() if rows is None else rows
+    known, _ = store.scan()
+    return [_entry(row, budget, store, known) for budget in budgets for row in rows]
+
+
+def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Record]) -> dict[str, Any]:
+    runs = experiments.replicas(row.run, budget)
+    records = [known[run.name] for run in runs if run.name in known]
+    states = {_state(run, store, known) for run in runs}
+    scores = accuracies(records)
+    return {
+        "section": row.section,
+        "table": row.table,
+        "row": row.label,
+        "budget": budget,
+        "state": next(state for state in ("running", "pending", "stale", "diverged", "done") if state in states),
+        "accuracy": mean(scores),
+        "reported": reported(row.section, row.table, row.label).accuracy,
+        "record": _from_root(store.path(records[0].run)) if records else None,
+        "std": std(scores),
+        "n": len(records),
+        "seeds": len(runs),
+        "seconds": mean(record.seconds for record in records),
+    }
+
+
+def _state(run: Run, store: Store, known: dict[str, Record]) -> str:
+    record = known.get(run.name)
+    if record and not record.stale:
+        return record.state
+    return "running" if store.running(run) else "stale" if record else "pending"
+
+
+def _from_root(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,296 @@
+"""How one run goes: the one training loop, with what it is built from and the checkpoint it can go on from. It knows
+neither tables nor files, and never touches the test set before the last step."""
+
+import contextlib
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from helpers import data, models
+
+LOSSES = {"cross_entropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}
+FINGERPRINT_STEPS = 5
+CHECK_EVERY = 50  # steps between two looks at whether the loss is still finite; a look makes a GPU wait
+HISTORY = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has been saved."""
+
+
+# ------------------------------------------------------------------------------------------ engine
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads."""
+
+    device: str = "cpu"
+    precision: str = "float32"
+    memory_format: str = "contiguous"
+    threads: int = 1
+
+    def place(self, what):
+        """A model or a batch of images, moved to the device in the engine's memory format."""
+        channels_last = self.memory_format == "channels_last"
+        return what.to(self.device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+    def autocast(self):
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+
+def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "auto") -> Engine:
+    """The fastest of the sound engines for `run`'s model, by timing a few training steps of each; takes a second or two.
+
+    Sound is one whose first loss is within 5 % of float32's. `precision` other than "auto" leaves the memory format to
+    be chosen.
+    """
+    precisions = ("float32", "bfloat16") if precision == "auto" else (precision,)
+    engines = [Engine(device, p, layout, threads) for p in precisions for layout in ("contiguous", "channels_last")]
+    images = torch.randn(run.batch_size, 1 if run.data == "mnist" else 3, *(28, 28) if run.data == "mnist" else (32, 32),
+                         generator=torch.Generator().manual_seed(0))  # fmt: skip
+    labels = torch.arange(run.batch_size) % 10
+    trials = {engine: _Trial(run, engine, images, labels) for engine in engines}
+    reference = trials[engines[0]].first_loss
+    sound = [engine for engine in engines if abs(trials[engine].first_loss - reference) <= 0.05 * reference]
+    for _ in range(3):  # in turn, so that a busy moment of the machine does not fall on one of them alone
+        for engine in sound:
+            trials[engine].time()
+    return min(sound, key=lambda engine: trials[engine].seconds)
+
+
+class _Trial:
+    """Times training steps of one engine on random images."""
+
+    def __init__(self, run, engine, images, labels):
+        self.trainer = Trainer(run, engine, steps=1)
+        self.images, self.labels = engine.place(images), labels.to(engine.device)
+        self.seconds = math.inf
+        self.first_loss = self._step()
+
+    def _step(self) -> float:
+        loss, _ = self.trainer.step_on(self.images, self.labels)
+        return loss.item()
+
+    def time(self) -> None:
+        started = time.perf_counter()
+        self._step()
+        self.seconds = min(self.seconds, time.perf_counter() - started)
+
+
+# ------------------------------------------------------------------------------------------ parts
+
+
+def make_optimizer(run, model: nn.Module) -> torch.optim.Optimizer:
+    """The run's optimizer over the model's parameters, in torch's fastest form of it."""
+    parameters, common = model.parameters(), dict(lr=run.lr, weight_decay=run.weight_decay)
+    if run.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=run.momentum, fused=True, **common)
+    if run.optimizer == "adam":
+        return torch.optim.Adam(parameters, fused=True, **common)
+    if run.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, foreach=True, **common)
+    raise ValueError(f"optimizer {run.optimizer!r} is unknown: use sgd, adam or rmsprop")
+
+
+def rate(run, done: float) -> float:
+    """The learning rate when the fraction `done` (0 to 1) of the run lies behind."""
+    schedule = run.schedule
+    if schedule.kind == "cyclic":
+        position = done % (schedule.up + schedule.down)
+        rising = position / schedule.up
+        falling = 1 - (position - schedule.up) / schedule.down
+        return run.lr + (schedule.high - run.lr) * min(rising, falling)
+    if schedule.kind == "steps":
+        return run.lr * schedule.factor ** sum(done >= at for at in schedule.at)
+    return run.lr
+
+
+class Trainer:
+    """A run under way: model, optimizer and how far it has come. All of it goes into a checkpoint and comes back.
+
+    `steps`: steps an epoch; `start`: weights to start from in place of the seed's own (name → tensor).
+    """
+
+    def __init__(self, run, engine: Engine, steps: int, start: dict[str, torch.Tensor] | None = None):
+        self.run, self.engine = run, engine
+        torch.manual_seed(run.seed)
+        model = models.build(run.model, **run.options)
+        if start is not None:
+            model.load_state_dict(start)
+        self.model = engine.place(model)
+        self.optimizer = make_optimizer(run, self.model)
+        self.criterion = LOSSES[run.loss]
+        self.step, self.diverged_at = 0, None
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        # Of each step: the mean loss and the number of images got right. Of the epoch under way: seconds spent.
+        self.losses, self.correct = torch.zeros(2, run.epochs * steps, device=engine.device)
+        self.seconds = 0.0
+
+    def step_on(self, images: torch.Tensor, labels: torch.Tensor, probes=()) -> tuple[torch.Tensor, torch.Tensor]:
+        """One training step; gives the loss and the outputs it was made with."""
+        with self.engine.autocast():
+            outputs = self.model(images)
+        outputs = outputs.float()
+        loss = self.criterion(outputs, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for probe in probes:
+            probe(self, images, labels, loss)
+        self.optimizer.step()
+        return loss.detach(), outputs.detach()
+
+    def state_dict(self) -> dict:
+        return {
+            "engine": asdict(self.engine), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "step": self.step, "diverged_at": self.diverged_at, "history": self.history, "losses": self.losses,
+            "correct": self.correct, "seconds": self.seconds, "random": _random_state(self.engine.device),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("step", "diverged_at", "history", "seconds"):
+            setattr(self, name, state[name])
+        self.losses.copy_(state["losses"])
+        self.correct.copy_(state["correct"])
+        _restore_random_state(self.engine.device, state["random"])
+
+
+def _random_state(device: str) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states if device == "cpu" else {**states, "cuda": torch.cuda.get_rng_state(device)}
+
+
+def _restore_random_state(device: str, states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"].cpu())
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+
+
+def make_batches(run, dataset: data.Dataset, device: str = "cpu") -> data.Batches:
+    """The run's training batches."""
+    statistics = (dataset.mean, dataset.std) if run.normalize else (None, None)
+    return data.Batches(dataset.train.first(run.images), run.batch_size, run.seed, run.augment, *statistics, device=device)
+
+
+# ------------------------------------------------------------------------------------------ the loop
+
+
+def fit(
+    trainer: Trainer,
+    batches: data.Batches,
+    validate: Callable[[nn.Module], tuple[float, float]],
+    *,
+    probes=(),
+    tick: Callable[[Trainer], None] = lambda trainer: None,
+    save: Callable[[Trainer], None] = lambda trainer: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trainer:
+    """Trains to the end of the run, or until its loss is no longer finite.
+
+    Each of `probes` is called at every step between backward and update, as probe(trainer, images, labels, loss);
+    `tick` after each step; `save` after each epoch. When `stop()` is true after a step: saves and raises Stopped.
+    """
+    run, steps, total = trainer.run, len(batches), trainer.run.epochs * len(batches)
+    while trainer.step < total and trainer.diverged_at is None:
+        trainer.model.train()
+        started = time.perf_counter() - trainer.seconds
+        for step in range(trainer.step, (trainer.step // steps + 1) * steps):
+            for group in trainer.optimizer.param_groups:
+                group["lr"] = rate(run, step / total)
+            images, labels = batches(step)
+            loss, outputs = trainer.step_on(trainer.engine.place(images), labels, probes)
+            trainer.losses[step] = loss
+            trainer.correct[step] = (outputs.argmax(1) == labels).sum()
+            trainer.step = step + 1
+            trainer.seconds = time.perf_counter() - started
+            tick(trainer)
+            end_of_epoch = trainer.step % steps == 0
+            if trainer.step % CHECK_EVERY == 0 or end_of_epoch:
+                trainer.diverged_at = _first_not_finite(trainer.losses[: trainer.step])
+                if trainer.diverged_at is not None:
+                    return trainer
+            if not end_of_epoch and stop():
+                save(trainer)
+                raise Stopped
+        _close_epoch(trainer, batches, *validate(trainer.model))
+        save(trainer)
+        if trainer.step < total and stop():
+            raise Stopped
+    return trainer
+
+
+def _first_not_finite(losses: torch.Tensor) -> int | None:
+    bad = torch.nonzero(~torch.isfinite(losses))
+    return int(bad[0]) if len(bad) else None
+
+
+def _close_epoch(trainer: Trainer, batches: data.Batches, loss: float, accuracy: float) -> None:
+    steps, count = len(batches), len(batches.split)
+    epoch = slice(trainer.step - steps, trainer.step)
+    sizes = torch.full((steps,), float(batches.size), dtype=torch.float64)
+    sizes[-1] = count - batches.size * (steps - 1)
+    mean_loss = (trainer.losses[epoch].cpu().double() * sizes).sum().item() / count
+    values = (mean_loss, trainer.correct[epoch].sum().item() / count, loss, accuracy, trainer.seconds)
+    for name, value in zip(HISTORY, values):
+        trainer.history[name].append(value)
+    trainer.seconds = 0.0
+
+
+# ------------------------------------------------------------------------------------------ measuring
+
+
+@torch.no_grad()
+def predict(model: nn.Module, dataset: data.Dataset, split: data.Split, engine: Engine, normalize: bool = True):
+    """The model's outputs (N, 10) on a split, in evaluation mode and float32, mode left as it was."""
+    was_training = model.training
+    model.eval()
+    prepare = dataset.normalize if normalize else (lambda images: images.float() / 255)
+    outputs = [model(engine.place(prepare(images))) for images in split.images.split(500)]
+    model.train(was_training)
+    return torch.cat(outputs).cpu()
+
+
+def score(outputs: torch.Tensor, labels: torch.Tensor, loss: str) -> tuple[float, float]:
+    """Mean loss and accuracy of outputs (N, 10) against labels (N,)."""
+    return LOSSES[loss](outputs, labels).item(), (outputs.argmax(1) == labels).double().mean().item()
+
+
+def probabilities(outputs: torch.Tensor) -> torch.Tensor:
+    """Logits or log-probabilities (N, 10) → probabilities (N, 10)."""
+    return outputs.softmax(1)
+
+
+def evaluate(model, run, dataset: data.Dataset, split: data.Split, engine: Engine) -> tuple[float, float]:
+    """Loss and accuracy of the model on `split`."""
+    split = split.first(run.images)
+    return score(predict(model, dataset, split, engine, run.normalize), split.labels, run.loss)
+
+
+def fingerprint(run, dataset: data.Dataset, start=None) -> list[float]:
+    """The losses of the run's first five steps, in float32 on the CPU, on a model of its own.
+
+    The same on every machine to about 1e-4, whatever engine the run itself uses.
+    """
+    batches = make_batches(run, dataset)
+    trainer = Trainer(run, Engine(), len(batches), start)
+    count = min(FINGERPRINT_STEPS, len(batches) * run.epochs)
+    with contextlib.suppress(Stopped):
+        fit(trainer, batches, lambda model: (0.0, 0.0), stop=lambda: trainer.step >= count)
+    return trainer.losses[:count].tolist()
+
+
+def weights_sum(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers: equal only if every bit is."""
+    total = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
