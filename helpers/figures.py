@@ -1,0 +1,234 @@
+"""How the report's figures look: each function takes data and `ax`, draws, and gives `ax` back. It never trains, reads
+or shows anything; the same colour means the same thing in every notebook, and no figure needs colour to be read."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from helpers.experiments import Run
+from helpers.records import Record, Store
+
+# Okabe and Ito's palette, safe for colour-blind readers, in an order of clearly different lightness.
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000",
+)  # fmt: skip
+LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (BLACK, (0, (5, 1, 1, 1, 1, 1))), (SKY, "-"))
+TRAIN, VALIDATION, RATE = ORANGE, BLUE, BLACK
+MARKERS = "osD^vPX*<>hd"
+WIDTH = 7.2  # inches: the text width of the PDF
+
+
+def use_report_style() -> None:
+    """Sets the look of all figures, and that a notebook keeps them as SVG (for print) and PNG (for everything else)."""
+    sns.set_theme(style="ticks", context="notebook", font_scale=0.8)
+    plt.rcParams.update({
+        "figure.figsize": (WIDTH, 3), "figure.dpi": 100, "savefig.dpi": 160, "savefig.bbox": "tight",
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
+        "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "report", "svg.fonttype": "path",
+    })  # fmt: skip
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:  # outside a notebook
+        return
+    set_matplotlib_formats("svg", "png", metadata={"Date": None})
+
+
+# ------------------------------------------------------------------------------------------ curves
+
+LABELS = {"accuracy": "accuracy (%)", "loss": "loss (nats)"}
+
+
+def curves(found: Sequence[Record], what: str, ax: Axes) -> Axes:
+    """Training and validation `what` ("accuracy" or "loss") of a row's first run after each epoch."""
+    if not found:
+        return no_record(ax)
+    record = found[0]
+    for split, colour, line, marker in (("train", TRAIN, "--", "s"), ("validation", VALIDATION, "-", "o")):
+        values = _scaled(record.history[f"{split}_{what}"], what)
+        ax.plot(np.arange(1, len(values) + 1), values, line, color=colour, marker=marker, ms=3.5, label=_split_name(split))
+    ax.set(xlabel="epoch", ylabel=LABELS[what])
+    _whole_epochs(ax, len(values))
+    ax.legend()
+    return ax
+
+
+def no_record(ax: Axes) -> Axes:
+    """An empty plot that says why it is empty."""
+    ax.text(0.5, 0.5, "no record yet", ha="center", va="center", transform=ax.transAxes, color="0.4")
+    ax.set(xticks=[], yticks=[])
+    return ax
+
+
+def _split_name(split: str) -> str:
+    return "training (running mean)" if split == "train" else split
+
+
+def _scaled(values, what: str) -> np.ndarray:
+    scale = 100 if what == "accuracy" else 1
+    return scale * np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _whole_epochs(ax: Axes, epochs: int) -> None:
+    ax.set_xlim(0.5, epochs + 0.5)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def comparison(rows: Mapping[str, list[Record]], what: str, ax: Axes, split: str = "validation") -> Axes:
+    """`what` on `split` after each epoch for several rows; mean and range over seeds where a row has several."""
+    for (label, found), (colour, line), marker in zip(rows.items(), LINES, MARKERS, strict=False):
+        series = [_scaled(record.history[f"{split}_{what}"], what) for record in found if record.test]
+        if not series:
+            continue
+        values, epochs = np.array(series), np.arange(1, len(series[0]) + 1)
+        ax.plot(epochs, values.mean(0), linestyle=line, color=colour, marker=marker, ms=3.5, label=label)
+        if len(series) > 1:
+            ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
+        _whole_epochs(ax, len(epochs))
+    ax.set(xlabel="epoch", ylabel=f"{split} {LABELS[what]}")
+    if not ax.lines:
+        return no_record(ax)
+    ax.legend()
+    return ax
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """The running mean of `values` over `window` steps, centred; shorter at both ends."""
+    window = min(window, len(values))
+    total = np.convolve(values, np.ones(window), "same")
+    return total / np.convolve(np.ones(len(values)), np.ones(window), "same")
+
+
+def steps(values: np.ndarray, epochs: int, what: str, ax: Axes, *, window: int = 50, colour: str = TRAIN) -> Axes:
+    """A series with one value a step against the epoch: raw in the background, smoothed over `window` steps in front."""
+    epoch = np.arange(len(values)) / len(values) * epochs
+    values = _scaled(values, what)
+    ax.plot(epoch, values, color=colour, alpha=0.25, lw=0.4, rasterized=True)
+    ax.plot(epoch, smooth(values, window), color=colour, lw=1.6, label=f"training, mean of {window} steps")
+    ax.set(xlabel="epoch", ylabel=LABELS[what], xlim=(0, epochs))
+    return ax
+
+
+def run_steps(found: Sequence[Record], store: Store, axes: Sequence[Axes]) -> Axes:
+    """A row's first run on three axes: learning rate, loss and accuracy at each step, and validation after each epoch.
+
+    `store` holds the series beside the record; gives back the first of `axes`.
+    """
+    if not found:
+        return [no_record(ax) for ax in axes][0]
+    record, epochs = found[0], found[0].run.epochs
+    learning_rate(record.run, axes[0])
+    arrays = store.arrays(record)
+    series = {"loss": arrays["step_loss"], "accuracy": arrays["step_correct"] / record.run.batch_size}
+    for (what, values), ax in zip(series.items(), axes[1:], strict=True):
+        steps(values, epochs, what, ax)
+        validation = _scaled(record.history[f"validation_{what}"], what)
+        ax.plot(np.arange(1, len(validation) + 1), validation, "o-", color=VALIDATION, ms=3.5, label="validation")
+        ax.set_ylim(*_inner_range(_scaled(values, what), validation))
+    axes[1].legend()
+    for ax in axes[:2]:
+        ax.set_xlabel("")
+    return axes[0]
+
+
+def _inner_range(values: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    """Limits that leave out the outermost 1 % of a noisy series."""
+    inner = np.concatenate([np.nanpercentile(values, (1, 99)), others])
+    margin = 0.05 * (np.nanmax(inner) - np.nanmin(inner))
+    return np.nanmin(inner) - margin, np.nanmax(inner) + margin
+
+
+def learning_rate(run: Run, ax: Axes) -> Axes:
+    """The learning rate of `run` against the epoch."""
+    done = np.linspace(0, 1, 1000, endpoint=False)
+    rates = [run.rate(moment) for moment in done]
+    ax.plot(done * run.epochs, rates, color=RATE, lw=1)
+    ax.set(xlabel="epoch", ylabel="learning rate", xlim=(0, run.epochs), ylim=(0, 1.1 * max(rates)))
+    return ax
+
+
+# ------------------------------------------------------------------------------------------ a whole section
+
+
+def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; `tables.all_rows` gives them."""
+    tables = list(dict.fromkeys(rows["table"]))
+    looks = {table: (LINES[i % len(LINES)][0], MARKERS[i % len(MARKERS)]) for i, table in enumerate(tables)}
+    for ax, column, label in zip(axes, ("parameters", "seconds_per_epoch"), ("parameters", "seconds an epoch"), strict=True):
+        for table, group in rows.groupby("table", sort=False):
+            colour, marker = looks[table]
+            ax.scatter(group[column], 100 * group["accuracy"], c=colour, marker=marker, s=36, label=table, alpha=0.9,
+                       edgecolors="black", linewidths=0.5)  # fmt: skip
+        ax.set(xlabel=label, ylabel="test accuracy (%)", xscale="log" if column == "parameters" else "linear")
+    axes[-1].set_ylabel("")
+    axes[-1].legend(title="first shown in", loc="center left", bbox_to_anchor=(1, 0.5))
+    return axes
+
+
+# ------------------------------------------------------------------------------------------ what a network does
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int = 10) -> np.ndarray:
+    """counts[i, j]: images of class i taken for class j."""
+    counts = np.zeros((classes, classes), dtype=int)
+    np.add.at(counts, (labels, predictions), 1)
+    return counts
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str], ax: Axes) -> Axes:
+    """A confusion matrix as counts, true classes down, predicted ones across; the shade is that of the mistakes."""
+    shade = np.where(np.eye(len(counts), dtype=bool), np.nan, counts.astype(float))
+    sns.heatmap(shade, cmap="Greys", ax=ax, square=True, linewidths=0.5, cbar_kws={"label": "mistakes (images)"})
+    for i, row in enumerate(counts):
+        for j, count in enumerate(row):
+            dark = i != j and count > 0.6 * np.nanmax(shade)
+            ax.text(j + 0.5, i + 0.5, count, ha="center", va="center", fontsize=7.5,
+                    color="white" if dark else "black", weight="bold" if i == j else "normal")  # fmt: skip
+    ax.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=45, ha="right")
+    ax.set_yticks(np.arange(len(classes)) + 0.5, classes, rotation=0)
+    ax.set(xlabel="predicted class", ylabel="true class")
+    ax.grid(False)
+    return ax
+
+
+def tiles(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
+    """Images (N, H, W, 3) in one, `columns` a row, with white gaps."""
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
+    for index, image in enumerate(images):
+        y, x = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[y : y + height, x : x + width] = image
+    return sheet
+
+
+def filters(weights: np.ndarray, ax: Axes, columns: int = 16) -> Axes:
+    """First-layer filters (N, 3, H, W) as colour images, all on one scale: mid-grey is 0."""
+    scale = np.abs(weights).max()
+    ax.imshow(tiles(0.5 + weights.transpose(0, 2, 3, 1) / (2 * scale), columns), interpolation="nearest")
+    ax.set_title(f"mid-grey is 0, full colour ±{scale:.2f}", fontsize=8)
+    ax.axis("off")
+    return ax
+
+
+def gallery(images: np.ndarray, titles: Sequence[str], axes: Sequence[Axes]) -> Sequence[Axes]:
+    """One image (3, H, W) uint8 an axis, each under its title."""
+    for ax, image, title in zip(axes, images, titles, strict=True):
+        ax.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+        ax.set_title(title, fontsize=7.5)
+        ax.axis("off")
+    return axes
+
+
+def noise_pair(pair: Mapping[str, list[Record]], ax: Axes) -> Axes:
+    """Validation accuracy of two rows that compute the same function, and the gap between them."""
+    comparison({label: found[:1] for label, found in pair.items()}, "accuracy", ax)
+    series = [100 * np.array(found[0].history["validation_accuracy"]) for found in pair.values() if found]
+    if len(series) == 2:
+        epochs = np.arange(1, len(series[0]) + 1)
+        ax.fill_between(epochs, *series, color="0.6", alpha=0.4, lw=0, label="gap")
+        ax.legend()
+    return ax

@@ -1,0 +1,79 @@
+"""Each plot function draws what it is given on the axes that it is given, and names its axes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from helpers import experiments, figures
+from tests.test_tables import laptop, record
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+@pytest.fixture
+def found():
+    return [record(laptop(experiments.base), 0.7)]
+
+
+def test_curves_shows_training_and_validation_after_each_epoch(found, ax):
+    assert figures.curves(found, "accuracy", ax) is ax
+    train, validation = (line.get_ydata() for line in ax.lines)
+    assert train == pytest.approx([40, 60]) and validation == pytest.approx([30, 70])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "accuracy (%)")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training (running mean)", "validation"]
+
+
+def test_a_row_without_a_record_says_so(ax):
+    assert figures.curves([], "loss", ax).texts[0].get_text() == "no record yet"
+
+
+def test_comparison_shows_the_mean_and_the_range_over_seeds(ax):
+    seeds = [record(laptop(experiments.base, seed), accuracy) for seed, accuracy in enumerate((0.6, 0.8))]
+    figures.comparison({"two": seeds, "none": []}, "accuracy", ax)
+    assert ax.lines[0].get_ydata() == pytest.approx([30, 70]) and len(ax.lines) == 1
+    assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(80)
+
+
+def test_smoothing_is_a_running_mean_that_is_exact_at_the_ends():
+    assert figures.smooth(np.array([1.0, 2, 3, 4, 5]), 3) == pytest.approx([1.5, 2, 3, 4, 4.5])
+    assert figures.smooth(np.array([1.0, 3]), 50) == pytest.approx([1, 2])  # a window no longer than the series
+
+
+def test_learning_rate_is_drawn_over_the_epochs(ax):
+    figures.learning_rate(experiments.cyclic, ax)
+    epochs, rates = ax.lines[0].get_data()
+    assert rates.min() == pytest.approx(0.01) and rates.max() == pytest.approx(0.04, rel=0.01) and epochs.max() < 50
+
+
+def test_confusion_counts_true_classes_down_and_predictions_across(ax):
+    counts = figures.confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), classes=2)
+    assert counts.tolist() == [[1, 1], [0, 1]]
+    figures.confusion(counts, ("cat", "dog"), ax)
+    assert [text.get_text() for text in ax.texts] == ["1", "1", "0", "1"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_filters_are_on_one_scale_with_mid_grey_for_zero(ax):
+    weights = np.zeros((2, 3, 1, 1))
+    weights[1] = -2
+    figures.filters(weights, ax, columns=2)
+    sheet = ax.images[0].get_array()
+    assert sheet[0, 0].tolist() == [0.5] * 3 and sheet[0, 2].tolist() == [0] * 3 and sheet[0, 1].tolist() == [1] * 3
+
+
+def test_tradeoff_shows_each_row_on_both_axes():
+    rows = pd.DataFrame({"table": ["a", "b"], "accuracy": [0.7, 0.8], "parameters": [10, 1000], "seconds_per_epoch": [1, 2]})
+    figure, axes = plt.subplots(1, 2)
+    figures.tradeoff(rows, axes)
+    assert [len(ax.collections) for ax in axes] == [2, 2] and axes[0].get_xscale() == "log"
+    plt.close(figure)
+
+
+def test_no_two_lines_of_one_figure_look_alike_in_grey():
+    assert len({line for _, line in figures.LINES[:5]}) == 5
