@@ -1,0 +1,48 @@
+# make report   environment, data, notebooks from the committed records, HTML and PDF
+# make test     environment, data, unit tests, every notebook compared (strict) and trained (smoke)
+# make torture  kill -9 at random moments, 50 times: each run must end with the same weights
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: env data report notebooks test lint torture lab clean
+
+report: data
+	$(BIN)/python -m helpers report
+
+test: data lint
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+	RECORDS_ONLY=1 $(BIN)/python -m pytest --nbval notebooks $(NBVAL)
+	folder=$$(mktemp -d) && RESULTS_DIR=$$folder REPORT_BUDGET=smoke $(BIN)/python -m pytest --nbval-lax notebooks $(NBVAL); \
+		status=$$?; rm -rf "$$folder"; exit $$status
+
+NBVAL := --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 900 -n 2 --dist loadfile -p no:cacheprovider
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Executes the notebooks in place, from the records; what is then committed is what nbval compares.
+notebooks: data
+	RECORDS_ONLY=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+torture: data
+	$(BIN)/python tests/torture.py
+
+lab: data
+	$(BIN)/jupyter lab notebooks
+
+data: env
+	$(BIN)/python -m helpers data
+
+env: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf report _build

@@ -1,0 +1,70 @@
+"""The notebooks as committed: executed, short of cells, free of this or that machine's paths, with every figure asked for."""
+
+import re
+
+import nbformat
+import pytest
+
+from helpers.records import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+def test_every_cell_has_been_executed_from_top_to_bottom(notebook):
+    # nbval lets a cell without an execution count pass unchecked.
+    assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+
+
+def test_no_output_is_an_error_or_a_warning(notebook):
+    for cell in code(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr" or "warning" not in output.text.lower()
+
+
+def test_no_cell_is_longer_than_25_lines(notebook):
+    assert max(len(cell.source.splitlines()) for cell in code(notebook)) <= 25
+
+
+def test_no_notebook_defines_what_another_could_need(notebook):
+    assert not [cell.source for cell in code(notebook) if re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE)]
+
+
+def test_nothing_names_a_place_of_one_machine(notebook):
+    text = "\n".join(str(output.get("data", output.get("text", ""))) for cell in code(notebook) for output in cell.outputs)
+    text += "\n".join(cell.source for cell in notebook.cells)
+    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", text)
+
+
+def test_a_figure_or_table_has_a_caption_a_label_and_a_reading_below(notebook):
+    cells = notebook.cells
+    for i, cell in enumerate(cells):
+        kinds = {kind for output in cell.get("outputs", ()) for kind in output.get("data", {})}
+        if "image/png" in kinds or "text/html" in kinds:
+            assert cell.metadata.get("label"), cell.source
+            assert "text/html" in kinds or cell.metadata.get("caption"), cell.source
+            following = cells[i + 1 : i + 4]
+            assert "nbval-ignore-output" in cell.metadata.get("tags", ()) or any(
+                "text/markdown" in output.get("data", {}) and "text/html" not in output.get("data", {})
+                for after in following for output in after.get("outputs", ())
+            ), f"no reading below: {cell.source}"  # fmt: skip
+
+
+def test_no_score_is_typed_into_the_prose(notebook):
+    # Three or more decimals, or a percentage with two: that is a measurement, and belongs to a record.
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"(?<![\w.])0?\.\d{3,}\b|\d\d\.\d+ ?%", cell.source), cell.source
