@@ -47,7 +47,7 @@ def test_a_row_stands_beside_the_reports(pair):
     assert (second["accuracy"], second["n"]) == (pytest.approx(0.72), 2)
     assert second["std"] == pytest.approx(0.02 / math.sqrt(2))
     assert "72.00 ± 1.41" in repr(table) and "−1.60" in repr(table) and "+0.20" in repr(table)
-    assert "20" in repr(table)  # two epochs of 10 seconds
+    assert first["seconds"] == 10 and second["reported_seconds"] == pytest.approx(496.68 / 50)
     assert pair["with"][0].run.name in repr(table)
 
 
