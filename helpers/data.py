@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass
+from http.client import HTTPException  # a connection cut off
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,15 @@ def data_dir() -> Path:
 
 def fault(name: str, root: Path) -> str | None:
     """What is wrong with the files of data set `name` under `root`: the first fault in words, or None."""
-    for relative, checksum in CHECKSUMS[name].items():
-        path = root / relative
-        if not path.is_file():
-            return f"{path} is missing"
-        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != checksum:
-            return f"{path} is damaged (its MD5 sum is not {checksum})"
+    return next((found for relative in CHECKSUMS[name] if (found := _file_fault(name, root, relative))), None)
+
+
+def _file_fault(name: str, root: Path, relative: str) -> str | None:
+    path, checksum = root / relative, CHECKSUMS[name][relative]
+    if not path.is_file():
+        return f"{path} is missing"
+    if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != checksum:
+        return f"{path} is damaged (its MD5 sum is not {checksum})"
     return None
 
 
@@ -88,12 +92,12 @@ def _download(name: str, root: Path) -> str:
     for relative in CHECKSUMS["mnist"] if name == "mnist" else ():
         # torchvision takes any file that exists for a good one, so a damaged one has to make room.
         path = root / relative
-        if path.is_file() and fault("mnist", root):
+        if path.is_file() and _file_fault("mnist", root, relative):
             path.rename(path.with_name(path.name + ".damaged"))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             (datasets.CIFAR10 if name == "cifar10" else datasets.MNIST)(root, download=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return "the downloaded file differs from the published one"
 

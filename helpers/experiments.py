@@ -58,6 +58,10 @@ class Schedule(Frozen):
     def __init__(self, **fields):
         super().__init__(**{"kind": type(self).__name__.lower(), **fields})
 
+    def rate(self, lr: float, done: float) -> float:
+        """The learning rate at the fraction `done` (0 to 1) of a run whose `lr` is given."""
+        return lr
+
     @model_serializer(mode="wrap")
     def _with_kind(self, handler):
         return {"kind": self.kind, **handler(self)}
@@ -80,6 +84,10 @@ class Cyclic(Schedule):
     up: Fraction = 0.064
     down: Fraction = 0.064
 
+    def rate(self, lr: float, done: float) -> float:
+        position = done % (self.up + self.down)
+        return lr + (self.high - lr) * min(position / self.up, 1 - (position - self.up) / self.down)
+
 
 class Steps(Schedule):
     """The run's `lr`, times `factor` from each of the positions `at` on."""
@@ -87,6 +95,9 @@ class Steps(Schedule):
     kind: Literal["steps"]
     at: tuple[Share, ...]
     factor: Positive
+
+    def rate(self, lr: float, done: float) -> float:
+        return lr * self.factor ** sum(done >= at for at in self.at)
 
 
 # ------------------------------------------------------------------------------------------ models' options
@@ -148,10 +159,12 @@ class Run(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _keep_what_differs(cls, fields):
-        options = OPTIONS.get(fields.get("model"))
-        if options is None:
-            return fields
-        chosen = options(**fields.get("options", {}))
+        model, given = (fields.get("model"), fields.get("options", {})) if isinstance(fields, dict) else (None, None)
+        if not isinstance(model, str) or model not in OPTIONS:
+            return fields  # the checks of the fields say what is wrong
+        if not isinstance(given, dict):
+            raise ValueError(f"options: {given!r} is not allowed: it must be a dict of name and value")
+        chosen = OPTIONS[model](**{str(name): value for name, value in given.items()})
         return {**fields, "options": chosen.model_dump(mode="json", exclude_defaults=True)}
 
     @model_validator(mode="after")
@@ -161,6 +174,10 @@ class Run(Frozen):
         if self.loss == "nll" and self.model != "MyNet":
             raise ValueError(f"nll needs log-probabilities, which of the models only MyNet gives, not {self.model}")
         return self
+
+    def rate(self, done: float) -> float:
+        """The learning rate when the fraction `done` (0 to 1) of the run lies behind."""
+        return self.schedule.rate(self.lr, done)
 
     def differing(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as JSON values: what the digest is made from."""
@@ -185,14 +202,13 @@ def replace(run: Run, **changes) -> Run:
     """`run` with some things changed: fields of Run, or options of its model by their own names."""
     fields = {name: getattr(run, name) for name in Run.model_fields}
     options = {name: changes.pop(name) for name in list(changes) if name not in fields}
-    if "model" not in changes:
-        options = {**run.options, **options}
-    return Run(**{**fields, "options": options, **changes})
+    kept = changes.pop("options", {} if "model" in changes else run.options)
+    return Run(**{**fields, "options": {**kept, **options}, **changes})
 
 
 def at(run: Run, budget: str) -> Run:
     """`run` as the budget affords it: "paper" in full, "laptop" with fewer epochs, "smoke" on a few hundred images."""
-    find("budget", budget, BUDGETS)
+    budget = find("budget", budget, BUDGETS)
     start = run.start and at(run.start, budget)
     if budget == "smoke":
         return replace(run, epochs=SMOKE_EPOCHS, images=SMOKE_IMAGES, start=start)

@@ -57,8 +57,12 @@ class MyNet(_Classifier):
 
     def __init__(self, kernels=(5, 5), hidden=1024, dropout=0.0, activation="relu", batch_norm=True):
         _check_dropout(dropout)
+        if hidden < 1:
+            raise ValueError(f"hidden {hidden} is not allowed: it must be at least 1")
         features, side, inputs = [], 32, 3
         for kernel in kernels:
+            if not 1 <= kernel < side:
+                raise ValueError(f"kernels {kernels} are not allowed: {kernel} must be at least 1 and below {side}")
             features += _convolution(inputs, 64, kernel, activation=activation, batch_norm=batch_norm)
             features += [nn.MaxPool2d(2), nn.Dropout(dropout)]
             side, inputs = (side - kernel + 1) // 2, 64
