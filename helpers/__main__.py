@@ -1,24 +1,26 @@
 """The command line: `python -m helpers COMMAND`. It only asks and answers; every error a user can make is one line."""
 
 import json
+import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from helpers import experiments, records
-from helpers.records import RecordError, Store
+from helpers.records import Store
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
-Results = Annotated[Optional[Path], typer.Option(help="Folder of records and checkpoints, in place of results/.")]
-Section = Annotated[Optional[str], typer.Option(help="One section: 1, 1.9, …")]
-Table = Annotated[Optional[str], typer.Option(help='One table, by its name or a part of it: "dropout".')]
-RowName = Annotated[Optional[str], typer.Option(help='One row, by its label or a part of it: "cross".')]
-Budget = Annotated[Optional[str], typer.Option(help="smoke, laptop or paper; without it, laptop and then paper.")]
+Results = Annotated[Path | None, typer.Option(help="Folder of records and checkpoints, in place of results/.")]
+Section = Annotated[str | None, typer.Option(help="One section: 1, 1.9, …")]
+Table = Annotated[str | None, typer.Option(help='One table, by its name or a part of it: "dropout".')]
+RowName = Annotated[str | None, typer.Option(help='One row, by its label or a part of it: "cross".')]
+Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; without it, laptop and then paper.")]
 
 
 def budgets(budget: str | None) -> tuple[str, ...]:
@@ -26,7 +28,7 @@ def budgets(budget: str | None) -> tuple[str, ...]:
 
 
 @app.command()
-def data(name: Annotated[Optional[str], typer.Argument(help="cifar10 or mnist; without it, both.")] = None) -> None:
+def data(name: Annotated[str | None, typer.Argument(help="cifar10 or mnist; without it, both.")] = None) -> None:
     """Fetch or verify the data sets, in DATA_DIR (default data/)."""
     from helpers import data
 
@@ -42,22 +44,15 @@ def status(
 ) -> None:  # fmt: skip
     """Show which rows have a record, their accuracy, and the report's."""
     store = Store(results)
-    entries = records.status(store, budgets(budget), experiments.rows(section, table))
+    rows, chosen = experiments.rows(section, table), budgets(budget)
+    known, faults = store.scan()
+    entries = records.status(store, chosen, rows, known)
     if as_json:
         print(json.dumps(entries, ensure_ascii=False, indent=1))
     else:
         _print_status(entries)
-    for reason in _faults(store):
+    for reason in (*faults.values(), *records.orphans(known, store)):
         print(reason, file=sys.stderr)
-
-
-def _faults(store: Store) -> list[str]:
-    known, faults = store.scan()
-    declared = {run.name for budget in experiments.BUDGETS for row in experiments.rows()
-                for run in experiments.replicas(row.run, budget)}  # fmt: skip
-    orphans = [f"{store.path(record.run)} is the record of no declared row" for name, record in known.items()
-               if name not in declared]  # fmt: skip
-    return [*faults.values(), *orphans]
 
 
 def _print_status(entries: list[dict]) -> None:
@@ -72,14 +67,14 @@ def _print_status(entries: list[dict]) -> None:
         took = "–" if e["seconds"] is None else f"{e['seconds']:.0f}"
         grid.add_row(e["section"], e["table"], e["row"], e["budget"], e["state"], accuracy + spread, stated,
                      f"{e['n']}/{e['seeds']}", took)  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(grid)
 
 
 @app.command()
 def run(
     section: Section = None, table: Table = None, row: RowName = None, budget: Budget = None,
-    workers: Annotated[Optional[int], typer.Option(min=1, help="Processes; without it, one a core.")] = None,
-    minutes: Annotated[Optional[float], typer.Option(min=0, help="Stop, with everything saved, after so long.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; without it, one a core.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop, with everything saved, after so long.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     precision: Annotated[str, typer.Option(help="auto (by timing), float32 or bfloat16.")] = "auto",
     engine: Annotated[str, typer.Option(help="local: processes on this machine.")] = "local",
@@ -87,18 +82,24 @@ def run(
 ) -> None:  # fmt: skip
     """Make the records that are missing; killed or stopped, the same command goes on."""
     experiments.find("engine", engine, ("local",))
-    experiments.find("precision", precision, ("auto", "float32", "bfloat16"))
+    precision = experiments.find("precision", precision, ("auto", "float32", "bfloat16"))
+    if minutes is not None and not math.isfinite(minutes):
+        raise ValueError(f"minutes {minutes} is not allowed: give a number from 0 on")
     rows, chosen = experiments.rows(section, table, row), budgets(budget)
+    _check_device(device)
     store = Store(results).prepare()
     from helpers import runner
 
-    _check_device(device)
     runs = runner.pending(rows, chosen, store)
+    if not runs:
+        print(f"nothing to make: each of the {len(rows)} rows has its record", file=sys.stderr)
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or (cores if device == "cpu" else 1), max(1, len(runs)))
+    workers = min(workers or (cores if device == "cpu" else 1), len(runs))
     deadline = None if minutes is None else time.time() + 60 * minutes
     print(f"{len(runs)} runs to make, {workers} at a time, into {store.folder}", file=sys.stderr)
-    settings = runner.Settings(device, max(1, cores // workers) if device == "cpu" else 1, precision, deadline)
+    threads, bar = max(1, cores // workers) if device == "cpu" else 1, 0 if sys.stderr.isatty() else None
+    settings = runner.Settings(device, threads, precision, deadline, bar)
     try:
         runner.work_together(runs, store, workers, settings)
     except runner.Interrupted as stopped:
@@ -113,6 +114,8 @@ def _check_device(device: str) -> None:
     import torch
 
     try:
+        if torch.device(device).type not in ("cpu", "cuda") or device.startswith("cpu:"):
+            raise RuntimeError("use cpu, cuda or cuda:N")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
@@ -131,7 +134,7 @@ def verify(section: Section = None, table: Table = None, results: Results = None
     known, faults = store.scan()
     bad = list(faults.values())
     chosen = [record for name, record in known.items() if name in wanted or (section is None and table is None)]
-    for record in tqdm(chosen, desc="verify", unit="record"):
+    for record in tqdm(chosen, desc="verify", unit="record", disable=None):
         difference = runner.verify(record, store)
         if difference:
             bad.append(f"{store.path(record.run)}: {difference}")
@@ -144,21 +147,27 @@ def verify(section: Section = None, table: Table = None, results: Results = None
 def report(
     notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks.")] = records.ROOT / "notebooks",
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = records.ROOT / "report",
+    figures: Annotated[Path, typer.Option(help="Folder for the figures.")] = records.ROOT / "figures",
 ) -> None:
-    """Execute the notebooks from the records and write the HTML site and the PDF."""
+    """Execute the notebooks from the records and write the HTML site, the PDF and the figures."""
     os.environ.setdefault("RECORDS_ONLY", "1")
     from helpers import report
 
-    for path in report.build(notebooks, output):
+    for path in report.build(notebooks, output, figures=figures):
         print(path)
 
 
 def main() -> int:
     """Runs the command line; gives its exit status. What a user can get wrong ends in one line."""
     try:
-        return app(standalone_mode=False) or 0
+        status = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+        return _fail("interrupted", status) if status == 130 else status  # typer's answer to Ctrl-C, without a word
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted: what is finished is kept, and the same command goes on", 130)
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # as in `status | head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         code = _exit_status(error)
         if code is None:
@@ -167,7 +176,7 @@ def main() -> int:
 
 
 def _exit_status(error: Exception) -> int | None:
-    """The status of an error that a user can cause, each of which carries its own one line; None for a fault of ours."""
+    """The status of an error that a user can cause, each of which says in one line what to do; else None."""
     if hasattr(error, "format_message"):  # an option that the command line does not know, or a value it can't read
         return 2
     name = type(error).__name__
@@ -179,9 +188,12 @@ def _exit_status(error: Exception) -> int | None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"helpers: {message}", file=sys.stderr)
+    if code == 130:
+        message += ": what is finished is kept, and the same command goes on"
+    print(f"helpers: {message.strip()}", file=sys.stderr)
     return code
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     sys.exit(main())

@@ -14,6 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Polygon, Rectangle
 from matplotlib.path import Path
 from torch import nn
@@ -204,7 +205,9 @@ def _canvas(ax: Axes | None, found: list[Layer], left, right, bottom, top) -> tu
     legend = sum(_text_width(kind, 8) + 0.5 for kind in _legend_kinds(found))
     width, height = max(right - left, legend), top - bottom
     if ax is None:
-        ax = plt.figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
+        # The axes fill the figure, so a layout engine, which a notebook may set for all its figures, has nothing to do.
+        nothing = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
+        ax = plt.figure(figsize=(width, height), layout=nothing).add_axes((0, 0, 1, 1))
     room = ax.get_window_extent()
     middle = (left + right) / 2
     ax.set(xlim=(middle - width / 2, middle + width / 2), ylim=(bottom, top), aspect="equal")

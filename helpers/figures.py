@@ -88,7 +88,7 @@ def comparison(rows: Mapping[str, list[Record]], what: str, ax: Axes, split: str
         if len(series) > 1:
             ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
         _whole_epochs(ax, len(epochs))
-    ax.set(xlabel="epoch", ylabel=f"{split} {LABELS[what]}")
+    ax.set(xlabel="epoch", ylabel=f"{'training' if split == 'train' else split} {LABELS[what]}")
     if not ax.lines:
         return no_record(ax)
     ax.legend()
@@ -153,18 +153,26 @@ def learning_rate(run: Run, ax: Axes) -> Axes:
 # ------------------------------------------------------------------------------------------ a whole section
 
 
-def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; `tables.all_rows` gives them."""
-    tables = list(dict.fromkeys(rows["table"]))
-    looks = {table: (LINES[i % len(LINES)][0], MARKERS[i % len(MARKERS)]) for i, table in enumerate(tables)}
-    for ax, column, label in zip(axes, ("parameters", "seconds_per_epoch"), ("parameters", "seconds an epoch"), strict=True):
-        for table, group in rows.groupby("table", sort=False):
+def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Sequence[Axes]:
+    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; `tables.all_rows` gives them.
+
+    Rows below `floor` percent, which have not learned much, are named under the first plot in place of a point.
+    """
+    looks = {table: (LINES[i % len(LINES)][0], MARKERS[i % len(MARKERS)]) for i, table in enumerate(rows["table"].unique())}
+    low = rows[100 * rows["accuracy"] < min(floor, 100 * rows["accuracy"].median())]
+    shown = rows.drop(low.index).assign(millions=rows["parameters"] / 1e6, percent=100 * rows["accuracy"])
+    columns = {"millions": "parameters (millions)", "seconds_per_epoch": "seconds an epoch"}
+    for ax, (column, label) in zip(axes, columns.items(), strict=True):
+        for table, group in shown.groupby("table", sort=False):
             colour, marker = looks[table]
-            ax.scatter(group[column], 100 * group["accuracy"], c=colour, marker=marker, s=36, label=table, alpha=0.9,
+            ax.scatter(group[column], group["percent"], c=colour, marker=marker, s=36, label=table, alpha=0.9,
                        edgecolors="black", linewidths=0.5)  # fmt: skip
-        ax.set(xlabel=label, ylabel="test accuracy (%)", xscale="log" if column == "parameters" else "linear")
+        ax.set(xlabel=label, ylabel="test accuracy (%)")
     axes[-1].set_ylabel("")
     axes[-1].legend(title="first shown in", loc="center left", bbox_to_anchor=(1, 0.5))
+    if len(low):
+        names = ", ".join(f"{row.row} ({100 * row.accuracy:.1f} %)" for row in low.itertuples())
+        axes[0].set_title(f"off the scale: {names}", loc="left", fontsize=8)
     return axes
 
 

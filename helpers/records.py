@@ -1,20 +1,20 @@
-"""What came out of the runs, and from what: one JSON file a run, written whole or not at all, with a checksum. Reading a
-record never runs code, and a file that can't be read is named with its reason, never skipped in silence."""
+"""What came out of the runs, and from what: one JSON file a run, written whole or not at all, with a checksum. Reading
+a record never runs code, and a file that can't be read is named with its reason, never skipped in silence."""
 
 import hashlib
+import io
 import json
 import math
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from helpers import experiments
 from helpers.experiments import Frozen, Run
@@ -66,6 +66,11 @@ class Record(Frozen):
         return self.recipe != RECIPE
 
     @property
+    def fastest_epoch(self) -> float | None:
+        """Seconds of the fastest epoch: what a run costs, whatever else the machine was busy with in the others."""
+        return min((value for value in self.history["seconds"] if value), default=None)
+
+    @property
     def seconds(self) -> float:
         """Seconds of training, all epochs together."""
         return sum(value or 0 for value in self.history["seconds"])
@@ -75,7 +80,7 @@ class Store:
     """The records of one folder: `results/` of the repository, RESULTS_DIR of the environment, or `folder`."""
 
     def __init__(self, folder: Path | str | None = None):
-        self.folder = Path(folder or os.environ.get("RESULTS_DIR") or ROOT / "results").absolute()
+        self.folder = Path(os.path.abspath(folder or os.environ.get("RESULTS_DIR") or ROOT / "results"))
         self.work = self.folder / ".work"  # checkpoints, locks and half-written files, none of them in git
 
     def path(self, run: Run, suffix: str = ".json") -> Path:
@@ -89,7 +94,7 @@ class Store:
     def read(self, run: Run) -> Record | None:
         """The record of `run`, or None if there is none. Raises RecordError if it is damaged."""
         path = self.path(run)
-        return _parse(path) if path.exists() else None
+        return _parse(path) if os.path.lexists(path) else None
 
     def readable(self, run: Run) -> Record | None:
         """The record of `run`; None too if it is damaged (`scan` names it)."""
@@ -99,38 +104,58 @@ class Store:
             return None
 
     def scan(self) -> tuple[dict[str, Record], dict[Path, str]]:
-        """All records by name, and the files that are none, each with the reason."""
+        """All records by name, and each file at fault with the reason: damaged, missing, or no record's."""
+        try:
+            names = sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            return {}, {self.folder: f"{self.folder} does not exist: `python -m helpers run` makes it"}
+        except OSError as error:
+            raise RecordError(f"{self.folder} can't be read: {error.strerror}; choose another with --results") from None
         records, faults = {}, {}
-        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            if path.suffix == ".json":
+        for name in names:
+            if name.endswith(".json"):
                 try:
-                    records[path.stem] = _parse(path)
+                    records[name.removesuffix(".json")] = _parse(self.folder / name)
                 except RecordError as error:
-                    faults[path] = str(error)
-        declared = {name for record in records.values() for name in record.files}
-        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            if path.suffix != ".json" and not path.name.startswith(".") and path.name not in declared:
-                faults[path] = f"{path.name} belongs to no record: delete it"
+                    faults[self.folder / name] = str(error)
+        owned = {name: record for record in records.values() for name in record.files}
+        for name, record in owned.items():
+            try:
+                self._whole(record, name)
+            except RecordError as error:
+                faults[self.folder / name] = str(error)
+        for name in names:
+            if name not in owned and not name.endswith(".json") and not name.startswith("."):
+                faults[self.folder / name] = f"{self.folder / name} belongs to no record: delete it"
         return records, faults
 
     def arrays(self, record: Record) -> dict[str, np.ndarray]:
         """The step-level series and predictions kept beside `record`. Raises RecordError if there are none."""
-        with np.load(self._whole(record, ".npz"), allow_pickle=False) as archive:
-            return dict(archive)
+        content = io.BytesIO(self._whole(record, record.run.name + ".npz"))
+        try:
+            with np.load(content, allow_pickle=False) as archive:
+                return dict(archive)
+        except Exception as error:  # no archive, or one with objects in it that would have to run code
+            raise RecordError(f"{self.path(record.run, '.npz')} is refused: {_first_line(error)}") from None
 
     def weights(self, record: Record) -> dict[str, np.ndarray]:
         """The weights kept beside `record`, by parameter name. Raises RecordError if there are none."""
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
-        return load_file(self._whole(record, ".safetensors"))
+        content = self._whole(record, record.run.name + ".safetensors")
+        try:
+            return load(content)
+        except Exception as error:
+            raise RecordError(f"{self.path(record.run, '.safetensors')} is refused: {_first_line(error)}") from None
 
-    def _whole(self, record: Record, suffix: str) -> Path:
-        path = self.path(record.run, suffix)
-        if not path.is_file() or path.name not in record.files:
-            raise RecordError(f"{path} is missing: delete {record.run.name}.json and run its row again")
-        if _sha256(path.read_bytes()) != record.files[path.name]:
-            raise RecordError(f"{path} is damaged: delete it and {record.run.name}.json, and run the row again")
-        return path
+    def _whole(self, record: Record, name: str) -> bytes:
+        """The content of a file beside `record`, with the checksum that the record gives."""
+        path, fault = self.folder / name, "missing"
+        if path.is_file() and name in record.files:
+            content, fault = path.read_bytes(), "damaged"
+            if _sha256(content) == record.files[name]:
+                return content
+        raise RecordError(f"{path} is {fault}: delete {record.run.name}.json and run its row again")
 
     # ---------------------------------------------------------------------- writing
 
@@ -139,33 +164,39 @@ class Store:
         with _named(self.folder):
             self.work.mkdir(parents=True, exist_ok=True)
             (self.work / ".gitignore").write_text("*\n")
+            tempfile.TemporaryFile(dir=self.folder).close()
         return self
 
-    def write(self, record: Record, arrays: Mapping[str, np.ndarray] = {}, weights: Mapping[str, np.ndarray] = {}):
-        """Writes `record` and what belongs beside it, each file whole or not at all, the record last."""
+    def write(
+        self, record: Record, arrays: Mapping[str, np.ndarray] = {}, weights: Mapping[str, np.ndarray] = {}
+    ) -> Record:
+        """Writes `record` and what belongs beside it, each file whole or not at all, the record last.
+
+        Gives the record as it was written, with the checksums of the files beside it.
+        """
         files = {}
         if arrays:
-            files[".npz"] = lambda file: np.savez_compressed(file, **arrays)
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **arrays)
+            files[record.run.name + ".npz"] = buffer.getvalue()
         if weights:
             from safetensors.numpy import save
 
-            files[".safetensors"] = lambda file: file.write(save(dict(weights)))
-        sums = {}
-        for suffix, writer in files.items():
-            path = self.path(record.run, suffix)
-            self.replace(path, writer)
-            sums[path.name] = _sha256(path.read_bytes())
-        text = _text(record.model_copy(update={"files": sums}))
-        self.replace(self.path(record.run), lambda file: file.write(text.encode()))
+            files[record.run.name + ".safetensors"] = save(dict(weights))
+        for name, content in files.items():
+            self.replace(self.folder / name, content)
+        record = record.model_copy(update={"files": {name: _sha256(content) for name, content in files.items()}})
+        self.replace(self.path(record.run), _text(record))
+        return record
 
-    def replace(self, path: Path, writer: Callable) -> None:
-        """Puts what `writer(binary file)` writes at `path`, by way of a temporary file: whole or not at all."""
+    def replace(self, path: Path, content: bytes) -> None:
+        """Puts `content` at `path`, by way of a temporary file: whole or not at all."""
         with _named(path):
             self.work.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=path.name + ".", suffix=".part", dir=self.work)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    writer(file)
+                    file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
                 os.chmod(temporary, 0o644)
@@ -174,34 +205,44 @@ class Store:
                 Path(temporary).unlink(missing_ok=True)
 
     def set_aside(self, path: Path) -> Path:
-        """Renames a damaged file, so that it is in nobody's way and not lost."""
+        """Moves a damaged file to `.work`, so that it is in nobody's way and not lost."""
         with _named(path):
             return path.rename(self.work / (path.name + ".damaged"))
 
     # ---------------------------------------------------------------------- who is at work
 
+    def _lock(self, run: Run) -> FileLock:
+        return FileLock(self.work / f"{run.name}.lock")
+
     @contextmanager
     def claim(self, run: Run) -> Iterator[bool]:
         """True while this process alone may train `run`; False if another one is at it. A killed process lets go."""
+        lock = self._lock(run)
         with _named(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.work / f"{run.name}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                yield False
-                return
+            # A moment's patience, because `running` holds the lock while it looks.
+            with suppress(Timeout):
+                lock.acquire(timeout=0.2)
         try:
-            yield True
+            if lock.is_locked:
+                for half_written in self.work.glob(f"{run.name}.*.part"):  # left by a process that was killed
+                    half_written.unlink(missing_ok=True)
+            yield lock.is_locked
         finally:
             lock.release()
 
     def running(self, run: Run) -> bool:
         """Whether some process is training `run` now."""
-        if not (self.work / f"{run.name}.lock").exists():
+        lock = self._lock(run)
+        if not os.path.exists(lock.lock_file):
             return False
-        with self.claim(run) as free:
-            return not free
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a folder that can only be read is nobody's place of work
+            return False
 
 
 @contextmanager
@@ -219,15 +260,19 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-MARK = '\n "checksum": "'
+MARK = b'\n "checksum": "'
 
 
-def _text(record: Record) -> str:
+def _text(record: Record) -> bytes:
     """The record as JSON, one line a field, closed by the checksum of all that stands before it."""
     fields = record.model_dump(mode="json") | {"run": record.run.differing()}
     lines = [f" {json.dumps(key)}: {json.dumps(finite(value), ensure_ascii=False)}," for key, value in fields.items()]
-    body = "\n".join(["{", *lines])
-    return f'{body}{MARK}{_sha256(body.encode())[:16]}"\n}}\n'
+    body = "\n".join(["{", *lines]).encode()
+    return body + MARK + _ending(body)
+
+
+def _ending(body: bytes) -> bytes:
+    return f'{_sha256(body)[:16]}"\n}}\n'.encode()
 
 
 def finite(value):
@@ -240,21 +285,26 @@ def finite(value):
 
 
 def _parse(path: Path) -> Record:
-    advice = "move it away and run its row again"
+    advice = "move it away, or run its row again"
     try:
         content = path.read_bytes()
-        body, mark, checksum = content.rpartition(MARK.encode())
-        if not mark or _sha256(body)[:16].encode() != checksum[:16]:
-            raise RecordError(f"{path} is damaged (its checksum does not fit its content): {advice}")
-        fields = json.loads(body.rstrip(b",") + b"}")
-        record = Record(**fields)
     except OSError as error:
         raise RecordError(f"{path} can't be read: {error.strerror}") from None
-    except (ValueError, ValidationError) as error:
-        raise RecordError(f"{path} is no record this version can read ({str(error).splitlines()[0]}): {advice}") from None
+    body, mark, ending = content.rpartition(MARK)
+    if not mark or ending != _ending(body):
+        raise RecordError(f"{path} is damaged or no record (its checksum does not fit its content): {advice}")
+    try:
+        record = Record(**json.loads(body.rstrip(b",") + b"}"))
+    except Exception as error:  # whatever else a file with a checksum may hold
+        reason = f"is no record this version can read ({_first_line(error)})"
+        raise RecordError(f"{path} {reason}: update the code, or {advice}") from None
     if record.run.name != path.stem:
         raise RecordError(f"{path} holds the run {record.run.name}: it was renamed, or a default has changed; {advice}")
     return record
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # ------------------------------------------------------------------------------------------ what a table shows
@@ -263,7 +313,7 @@ def _parse(path: Path) -> Record:
 class Selection(Mapping):
     """The records behind the rows of one table, all of one budget: label → list of Record, one for each seed done.
 
-    `budget`: the largest in which every row is there, else the largest in which any is. `missing`: the labels without a
+    `budget`: the largest in which every row is there, else the one with the most rows. `missing`: the labels without a
     complete set of records. `larger`: budget → the same mapping, for what exists in larger budgets, incomplete there.
     """
 
@@ -331,14 +381,28 @@ def accuracies(records: list[Record]) -> list[float]:
 # ------------------------------------------------------------------------------------------ status
 
 
-def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None) -> list[dict[str, Any]]:
+def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None, known=None) -> list[dict[str, Any]]:
     """One entry for each row and budget, as `python -m helpers status --json` prints it.
 
     `state` is that of the row's runs together: running before pending before stale before diverged before done.
+    `known`: the records, where `store` has been scanned already.
     """
     rows = experiments.rows() if rows is None else rows
-    known, _ = store.scan()
+    known = store.scan()[0] if known is None else known
     return [_entry(row, budget, store, known) for budget in budgets for row in rows]
+
+
+def orphans(known: Mapping[str, Record], store: Store) -> list[str]:
+    """A line for each of the records `known` that belongs to no declared row."""
+    declared = set()
+    for row in experiments.rows():
+        for budget in experiments.BUDGETS:
+            for run in experiments.replicas(row.run, budget):
+                while run is not None:
+                    declared.add(run.name)
+                    run = run.start
+    return [f"{store.folder / name}.json is the record of no declared row: declare the row, or move the file away"
+            for name in known if name not in declared]  # fmt: skip
 
 
 def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Record]) -> dict[str, Any]:

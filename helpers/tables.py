@@ -193,8 +193,8 @@ def by_rate(record: Record, values: Sequence[float]) -> tuple[float, float]:
     rates = np.array([record.run.rate(step / len(values)) for step in range(len(values))])
     low, high = np.quantile(rates, (0.25, 0.75))
     settled = np.arange(len(values)) > 0.15 * len(values)
-    values = np.asarray(values, dtype=float)
-    return float(values[settled & (rates <= low)].mean()), float(values[settled & (rates >= high)].mean())
+    groups = np.asarray(values, dtype=float)[settled & (rates <= low)], np.asarray(values)[settled & (rates >= high)]
+    return tuple(float(group.mean()) if len(group) else math.nan for group in groups)
 
 
 def jump(record: Record, at: float) -> tuple[float, float]:
@@ -207,6 +207,11 @@ def jump(record: Record, at: float) -> tuple[float, float]:
 def points(difference: float | None) -> str:
     """A difference in words: "+1.20 points"."""
     return "an unknown number of points" if difference is None else f"{_signed(difference)} points"
+
+
+def distance(difference: float | None) -> str:
+    """A difference in words, without its sign: "1.20 points"."""
+    return points(difference).lstrip("+−")
 
 
 def best_row(selection: Mapping[str, list[Record]]) -> str | None:

@@ -67,11 +67,14 @@ def test_filters_are_on_one_scale_with_mid_grey_for_zero(ax):
     assert sheet[0, 0].tolist() == [0.5] * 3 and sheet[0, 2].tolist() == [0] * 3 and sheet[0, 1].tolist() == [1] * 3
 
 
-def test_tradeoff_shows_each_row_on_both_axes():
-    rows = pd.DataFrame({"table": ["a", "b"], "accuracy": [0.7, 0.8], "parameters": [10, 1000], "seconds_per_epoch": [1, 2]})
+def test_tradeoff_shows_each_row_on_both_axes_and_names_those_off_the_scale():
+    rows = pd.DataFrame({"table": ["a", "b", "b"], "row": ["x", "y", "stuck"], "accuracy": [0.7, 0.8, 0.1],
+                         "parameters": [10, 1_000_000, 10], "seconds_per_epoch": [1, 2, 3]})  # fmt: skip
     figure, axes = plt.subplots(1, 2)
     figures.tradeoff(rows, axes)
-    assert [len(ax.collections) for ax in axes] == [2, 2] and axes[0].get_xscale() == "log"
+    assert [len(ax.collections) for ax in axes] == [2, 2]
+    assert axes[0].collections[1].get_offsets().tolist() == [[1.0, 80.0]]
+    assert axes[0].get_title(loc="left") == "off the scale: stuck (10.0 %)"
     plt.close(figure)
 
 

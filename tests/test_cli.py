@@ -1,0 +1,249 @@
+"""The command line as its user meets it: every mistake gets one line that says what to do and the right exit status.
+Most commands run in this process; those that are about processes run in their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from helpers import __main__, data, experiments, records
+from helpers.experiments import Run
+from helpers.records import Store
+
+DIGITS = Run(data="mnist", model="LeNet", lr=0.05, epochs=1, batch_size=16, images=64)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command in this process; gives its exit status, its output and the lines of its errors."""
+
+    def run(*arguments) -> tuple[int, str, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["helpers", *map(str, arguments)])
+        code = __main__.main()
+        out, err = capsys.readouterr()
+        return code, out, err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def digits(monkeypatch, tiny_digits):
+    """One declared row, a run on a tiny data set."""
+    monkeypatch.setattr(data, "load", lambda name, root=None: tiny_digits)
+    monkeypatch.setattr(experiments, "SECTIONS", {"1": {"small": {"row": DIGITS}}})
+    return Store().folder / f"{DIGITS.name}.json"
+
+
+# ------------------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ("run --section 4", "section '4' is unknown: there are 1, 1.9"),
+        ("status --section 1.2", "section '1.2' is unknown: there are 1, 1.9"),
+        ("verify --section one", "section 'one' is unknown: there are 1, 1.9"),
+        ("run --table dropuot", "table 'dropuot' is unknown: did you mean '1.3 dropout after each conv'"),
+        ("status --table 1.6", "table '1.6' is unknown: did you mean '1.6 activation' or '1.6 kernels'?"),
+        ("run --table dropout --row 0.4", "row '0.4' is unknown: did you mean '0"),
+        ("run --budget labtop", "budget 'labtop' is unknown: did you mean 'laptop'"),
+        ("status --budget labtop", "budget 'labtop' is unknown: did you mean 'laptop'"),
+        ("run --workers 0", "Invalid value for '--workers': "),
+        ("run --workers two", "Invalid value for '--workers': "),
+        ("run --minutes -1", "Invalid value for '--minutes': "),
+        ("run --minutes nan", "Invalid value for '--minutes': "),
+        ("run --minutes inf", "minutes inf is not allowed"),
+        ("run --precision x", "precision 'x' is unknown: did you mean 'auto' or 'float32' or 'bfloat16'?"),
+        ("run --engine x", "engine 'x' is unknown: did you mean 'local'?"),
+        ("run --device nonsense", "device 'nonsense' can't be used here: "),
+        ("run --device meta", "device 'meta' can't be used here: use cpu, cuda or cuda:N"),
+        ("run --device cpu:0", "device 'cpu:0' can't be used here: use cpu, cuda or cuda:N"),
+        ("run --device cuda:99", "device 'cuda:99' can't be used here: "),
+        ("run --tabel dropout", "No such option: --tabel"),
+        ("rnu", "No such command 'rnu'"),
+        ("data imagenet", "data set 'imagenet' is unknown: did you mean 'mnist'?"),
+    ],
+)
+def test_a_wrong_word_is_told_with_the_nearest_right_one(arguments, expected, command):
+    code, out, errors = command(*arguments.split())
+    assert (code, out, len(errors)) == (2, "", 1)
+    assert errors[0].startswith(f"helpers: {expected}")
+    assert not Store().folder.exists()
+
+
+def test_without_a_command_it_tells_which_there_are(command):
+    code, out, errors = command()
+    assert code == 2 and all(name in out + "\n".join(errors) for name in ("data", "status", "run", "verify", "report"))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/results"])
+def test_a_folder_that_cant_be_written(place, command, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, errors = command("run", "--results", tmp_path / place)
+    assert (code, len(errors)) == (1, 1)
+    assert errors[0].startswith(f"helpers: can't write {tmp_path / place}: ") and "--results" in errors[0]
+
+
+@pytest.mark.parametrize("name", ["status", "verify"])
+def test_a_folder_that_is_not_there(name, command, tmp_path):
+    code, _, errors = command(name, "--results", tmp_path / "none")
+    assert code == (name == "verify")
+    assert errors[:1] == [f"{tmp_path}/none does not exist: `python -m helpers run` makes it"] or name == "verify"
+    (tmp_path / "file").touch()
+    code, _, errors = command(name, "--results", tmp_path / "file")
+    assert code == 1 and errors == [
+        f"helpers: {tmp_path}/file can't be read: Not a directory; choose another with --results"
+    ]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("damage", ["missing", "cut short"])
+def test_a_data_set_that_is_missing_or_cut_short(damage, workers, command, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(data, "_download", lambda name, root: "no network")
+    data.load.cache_clear()
+    file = tmp_path / "cifar-10-batches-py" / "data_batch_1"
+    if damage == "cut short":
+        file.parent.mkdir()
+        file.write_bytes(b"\x80\x02")
+    code, _, errors = command("run", "--budget", "smoke", "--workers", workers)
+    assert (code, len(errors)) == (1, 2) and errors[0].endswith(f"into {Store().folder}")
+    assert errors[1].startswith(f"helpers: {file} is {'missing' if damage == 'missing' else 'damaged'}")
+    assert "no network" in errors[1] and "python -m helpers data" in errors[1]
+
+
+def test_a_fault_of_ours_keeps_its_traceback(command, monkeypatch):
+    monkeypatch.setattr(records, "status", lambda *arguments: {}["missing"])
+    with pytest.raises(KeyError):
+        command("status")
+
+
+# ------------------------------------------------------------------------------------------ run, status, verify
+
+
+def test_from_nothing_to_verified(digits, command):
+    code, out, errors = command("status", "--json", "--budget", "laptop")
+    assert code == 0 and [each["state"] for each in json.loads(out)] == ["pending"]
+    code, out, errors = command("run", "--workers", 1, "--precision", "bf")
+    assert (code, out) == (0, "") and errors[-1] == "1 of 1 runs have their record now"
+    assert json.loads(digits.read_text())["engine"]["precision"] == "bfloat16"
+    code, out, errors = command("run")
+    assert (code, errors) == (0, ["nothing to make: each of the 1 rows has its record"])
+    code, out, errors = command("verify")
+    assert (code, out) == (0, "1 records verified, 0 at fault\n")
+
+
+def test_status_in_json_has_its_keys(digits, command, monkeypatch):
+    command("run", "--workers", 1)
+    monkeypatch.setattr(records, "ROOT", Store().folder.parent)
+    code, out, errors = command("status", "--json", "--budget", "laptop")
+    (entry,) = json.loads(out)
+    assert (code, errors) == (0, [])
+    assert entry.items() >= {
+        "section": "1", "table": "small", "row": "row", "budget": "laptop", "state": "done", "reported": None,
+        "record": f"results/{DIGITS.name}.json", "n": 1, "seeds": 1, "std": None,
+    }.items()  # fmt: skip
+    assert list(entry) == ["section", "table", "row", "budget", "state", "accuracy", "reported", "record", "std", "n",
+                           "seeds", "seconds"]  # fmt: skip
+    code, out, errors = command("status", "--budget", "laptop")
+    assert f"{entry['accuracy']:.4f}" in out and "done" in out
+
+
+def test_every_declared_row_is_in_the_status(command):
+    code, out, errors = command("status", "--json")
+    assert code == 0 and len(json.loads(out)) == 2 * len(experiments.rows())
+    code, out, errors = command("status")
+    assert len(out.splitlines()) == 1 + 2 * len(experiments.rows())
+
+
+def test_status_and_verify_name_what_is_at_fault(digits, command):
+    command("run", "--workers", 1)
+    digits.write_bytes(digits.read_bytes().replace(b'"done"', b'"dune"'))
+    (digits.parent / "left.npz").touch()
+    for arguments in (["status"], ["status", "--json"], ["verify"]):
+        code, out, errors = command(*arguments)
+        told = errors if arguments[0] == "status" else out.splitlines()
+        named = [line for line in told if str(digits.parent) in line]
+        assert [line.split()[0] for line in named] == [str(digits), *map(str, sorted(digits.parent.glob("*.npz")))]
+        assert code == (arguments[0] == "verify")
+    code, out, errors = command("run", "--workers", 1)
+    assert code == 0 and sum("can't be read: kept as" in line for line in errors) == 1
+    assert command("verify")[1].splitlines()[-1] == "1 records verified, 1 at fault"  # left.npz
+
+
+def test_verify_finds_a_changed_fingerprint_with_a_good_checksum(digits, command):
+    command("run", "--workers", 1)
+    store = Store()
+    record = store.read(DIGITS)
+    arrays = store.arrays(record)
+    store.write(record.model_copy(update={"fingerprint": [2.0, *record.fingerprint[1:]]}), arrays)
+    code, out, _ = command("verify")
+    assert code == 1 and out.startswith(f"{digits}: loss at step 0 is ")
+    assert out.endswith("1 records verified, 1 at fault\n")
+
+
+def test_the_record_of_no_declared_row(digits, command, monkeypatch):
+    command("run", "--workers", 1)
+    monkeypatch.setattr(experiments, "SECTIONS", {"1": {"small": {"other": experiments.replace(DIGITS, lr=0.1)}}})
+    code, out, errors = command("status")
+    assert (code, errors) == (0, [f"{digits} is the record of no declared row: declare the row, or move the file away"])
+
+
+def test_a_record_too_many_for_its_folder_is_no_reason_to_stop(digits, command, monkeypatch):
+    """A failed write of the record: its line, status 1, and the checkpoint of the finished training kept."""
+    monkeypatch.setattr(Store, "write", lambda *arguments: Store("/proc/results").prepare())
+    code, _, errors = command("run", "--workers", 1)
+    assert code == 1 and "can't write /proc/results" in errors[-1]
+    assert Store().checkpoint(DIGITS).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_outside_of_a_training_step_is_told_too(number, command, monkeypatch):
+    monkeypatch.setattr(records, "status", lambda *arguments: os.kill(os.getpid(), number))
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in a process of its own
+    code, out, errors = command("status")
+    signal.signal(signal.SIGTERM, previous)
+    assert (code, errors) == (130, ["helpers: interrupted: what is finished is kept, and the same command goes on"])
+
+
+# ------------------------------------------------------------------------------------------ processes of their own
+
+HELPERS = [sys.executable, "-m", "helpers"]
+
+
+def test_status_into_a_pipe_that_is_closed_and_without_torch(tmp_path):
+    """One process for both, since each costs a second."""
+    code = (
+        "import atexit, sys; sys.argv = ['helpers', 'status', '--json', '--results', sys.argv[1]];"
+        "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr));"
+        "from helpers.__main__ import main; sys.exit(main())"
+    )
+    options = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(options, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"False\n"
+    assert process.returncode == 1
+
+
+def test_ctrl_c_while_the_workers_start(tmp_path):
+    """To the whole group, as a terminal sends it, in the seconds in which the workers load their libraries."""
+    if fault := data.fault("cifar10", data.data_dir()):
+        pytest.skip(f"needs the real CIFAR-10: {fault}")
+    options = [*HELPERS, "run", "--table", "1.6 kernels", "--budget", "smoke", "--workers", "2", "--results", tmp_path]
+    with subprocess.Popen(options, stderr=subprocess.PIPE, start_new_session=True) as process:
+        assert b"3 runs to make, 2 at a time" in process.stderr.readline()
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read().decode().splitlines()
+    assert process.returncode == 130
+    assert len(rest) == 1 and rest[0].startswith("helpers: ") and "the same command goes on" in rest[0]
+    assert Store(tmp_path).scan() == ({}, {}) and not list(tmp_path.rglob("*.part"))

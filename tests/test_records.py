@@ -1,0 +1,310 @@
+"""The records of the runs: whole or not at all, damage found and named, what is read never run, budgets never mixed."""
+
+import errno
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+
+from helpers import experiments, records
+from helpers.experiments import Run
+from helpers.records import Record, RecordError, Store
+
+RUN = Run(model="LeNet", data="mnist", lr=0.1, epochs=60)
+ROWS = {"a": RUN, "b": experiments.replace(RUN, lr=0.2)}
+
+
+def record_of(run: Run = RUN, accuracy: float | None = 0.75, **fields) -> Record:
+    series = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+    epoch = dict.fromkeys(series, [0.5, 1.5])
+    given = dict(
+        run=run, state="done", test={"loss": 0.25, "accuracy": accuracy}, history=epoch, parameters=10,
+        seconds_per_epoch=1.0, fingerprint=[2.5, 2.25], weights="0" * 64, engine={"precision": "float32"}, machine={},
+        revision="abc",
+    )  # fmt: skip
+    if accuracy is None:
+        given |= {"state": "diverged", "test": None, "diverged_at": 7}
+    return Record(**{**given, **fields})
+
+
+def rewrite(path, change) -> None:
+    """Applies `change` to the fields of a record's file and makes its checksum anew."""
+    fields = json.loads(path.read_bytes().rpartition(records.MARK)[0].rstrip(b",") + b"}")
+    body = (json.dumps(change(fields), indent=1).removesuffix("\n}") + ",").encode()
+    path.write_bytes(body + records.MARK + records._ending(body))
+
+
+def fault(store: Store, name: str = RUN.name + ".json") -> str:
+    """The one line that `scan` says about a file, which is the only one at fault."""
+    faults = store.scan()[1]
+    assert list(faults) == [store.folder / name]
+    assert "\n" not in faults[store.folder / name]
+    return faults[store.folder / name]
+
+
+# ------------------------------------------------------------------------------------------ written and read
+
+
+def test_what_is_written_is_read_back(store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones((2, 2), "float32")})
+    assert store.read(RUN) == written and set(written.files) == {RUN.name + ".npz", RUN.name + ".safetensors"}
+    np.testing.assert_array_equal(store.arrays(written)["step_loss"], [0, 1, 2])
+    np.testing.assert_array_equal(store.weights(written)["w"], np.ones((2, 2)))
+    assert store.scan() == ({RUN.name: written}, {})
+    assert store.read(ROWS["b"]) is None
+
+
+def test_numbers_that_json_cant_hold_become_null(store):
+    history = {name: [math.nan, math.inf] for name in record_of().history}
+    store.write(record_of(history=history, fingerprint=[2.0, -math.inf]))
+    fields = json.loads(store.path(RUN).read_text(), parse_constant=pytest.fail)  # NaN or Infinity would call it
+    assert fields["history"]["train_loss"] == [None, None] and fields["fingerprint"] == [2.0, None]
+    assert store.read(RUN).seconds == 0
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_record_and_no_litter(call, error, store, monkeypatch):
+    old = store.write(record_of())
+    before = sorted(store.folder.rglob("*"))
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(RecordError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
+        store.write(record_of(accuracy=0.5))
+    if isinstance(error, OSError):
+        assert str(caught.value).startswith(f"can't write {store.path(RUN)}: No space left on device; nothing already")
+    assert store.read(RUN) == old and sorted(store.folder.rglob("*")) == before
+
+
+def test_the_folder_is_the_argument_or_the_environments_or_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    assert Store().folder == tmp_path and Store("elsewhere").folder.name == "elsewhere"
+    monkeypatch.setenv("RESULTS_DIR", "")
+    assert Store().folder == records.ROOT / "results"
+
+
+# ------------------------------------------------------------------------------------------ damage
+
+
+def test_every_flipped_bit_and_every_cut_is_found(store):
+    store.write(record_of())
+    path = store.path(RUN)
+    content = path.read_bytes()
+    for position in range(len(content)):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        assert store.readable(RUN) is None, f"byte {position}"
+        path.write_bytes(content[:position])
+        assert store.readable(RUN) is None, f"cut at {position}"
+    assert "is damaged or no record (its checksum does not fit its content): move it away" in fault(store)
+    path.write_bytes(content)
+    assert store.scan()[1] == {}
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda fields: {**fields, "shine": 1}, "'shine' is nothing that Record has"),
+        (lambda fields: {**fields, "run": {**fields["run"], "shine": 1}}, "'shine' is nothing that Run has"),
+        (lambda fields: {**fields, "state": "great"}, "state: 'great' is not allowed"),
+        (lambda fields: {**fields, "run": "LeNet"}, "no record this version can read"),
+        (lambda fields: {**fields, "run": {**fields["run"], "model": "Transformer"}}, "'Transformer' is not allowed"),
+        (lambda fields: {**fields, "run": {**fields["run"], "options": 5}}, "no record this version can read"),
+        (lambda fields: {"self": 1}, "no record this version can read"),
+    ],
+)
+def test_a_record_of_another_version_is_named_in_one_line(change, reason, store):
+    store.write(record_of())
+    rewrite(store.path(RUN), change)
+    assert reason in fault(store) and "update the code, or" in fault(store)
+
+
+def test_files_that_are_no_records_are_named(store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)})
+    others = {"renamed.json": store.path(RUN).read_bytes(), "foreign.json": b'{"a": 1}', "left.npz": b"", "notes": b""}
+    for name, content in others.items():
+        (store.folder / name).write_bytes(content)
+    (store.folder / "folder.json").mkdir()
+    (store.folder / ".hidden").touch()
+    known, faults = store.scan()
+    assert known == {RUN.name: written}
+    assert {path.name: reason.removeprefix(str(path)) for path, reason in faults.items()} == {
+        "renamed.json": f" holds the run {RUN.name}: it was renamed, or a default has changed; move it away,"
+        " or run its row again",
+        "foreign.json": " is damaged or no record (its checksum does not fit its content): move it away, or run its"
+        " row again",
+        "folder.json": " can't be read: Is a directory",
+        "left.npz": " belongs to no record: delete it",
+        "notes": " belongs to no record: delete it",
+    }
+
+
+@pytest.mark.parametrize("suffix, read", [(".npz", Store.arrays), (".safetensors", Store.weights)])
+def test_a_file_beside_a_record_that_is_damaged_or_missing_is_named(suffix, read, store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+    path = store.path(RUN, suffix)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "is damaged: delete" in fault(store, path.name)
+    with pytest.raises(RecordError, match="is damaged: delete .* and run its row again"):
+        read(store, written)
+    path.unlink()
+    assert "is missing: delete" in fault(store, path.name)
+    with pytest.raises(RecordError, match="is missing"):
+        read(store, written)
+    assert store.read(RUN) == written  # whose own numbers are whole
+
+
+class Intruder:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["INTRUDED"],)
+
+
+def test_nothing_read_back_runs_code(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("INTRUDED", str(tmp_path / "intruded"))
+    written = store.write(record_of(), {"objects": np.array([Intruder()], dtype=object)}, {"w": np.ones(2)})
+    with pytest.raises(RecordError, match=r"\.npz is refused: Object arrays cannot be loaded"):
+        store.arrays(written)
+    content = store.path(RUN, ".npz").read_bytes()
+    store.path(RUN, ".safetensors").write_bytes(content)
+    files = {name: records._sha256(content) for name in written.files}
+    with pytest.raises(RecordError, match=r"\.safetensors is refused: "):
+        store.weights(written.model_copy(update={"files": files}))
+    assert not (tmp_path / "intruded").exists()
+
+
+def test_a_folder_that_is_none_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="file can't be read: Not a directory; choose another with --results"):
+        Store(tmp_path / "file").scan()
+    with pytest.raises(RecordError, match="can't write .*below: (Not a directory|File exists); .*--results"):
+        Store(tmp_path / "file" / "below").prepare()
+    assert "does not exist: `python -m helpers run` makes it" in fault(Store(tmp_path / "none"), "")
+    if os.path.isdir("/proc"):
+        with pytest.raises(RecordError, match="can't write /proc/results: "):
+            Store("/proc/results").prepare()
+
+
+def test_a_folder_in_which_only_the_records_cant_be_written(store, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(records.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(RecordError, match="results: Permission denied"):
+        store.prepare()  # before hours of training, not after them
+
+
+def test_the_record_of_no_declared_row_is_named(store):
+    declared = experiments.replicas(experiments.rows()[0].run, "laptop")[0]
+    odd = experiments.replace(RUN, lr=0.12345)
+    for run in (declared, odd):
+        store.write(record_of(run))
+    assert [line.split()[0] for line in records.orphans(store.scan()[0], store)] == [str(store.path(odd))]
+
+
+# ------------------------------------------------------------------------------------------ budgets
+
+
+NET = Run(model="MyNet", lr=0.1, epochs=50)
+NETS = {"a": NET, "b": experiments.replace(NET, lr=0.2)}
+
+
+def record_budget(store: Store, budget: str, *labels: str) -> None:
+    for label in labels:
+        store.write(record_of(experiments.at(NETS[label], budget)))
+
+
+@pytest.mark.parametrize(
+    "laptop, paper, budget, missing, larger",
+    [
+        ("", "", "laptop", ["a", "b"], {}),
+        ("a", "", "laptop", ["b"], {}),
+        ("ab", "", "laptop", [], {}),
+        ("ab", "a", "laptop", [], {"paper": ["a"]}),
+        ("ab", "ab", "paper", [], {}),
+        ("", "ab", "paper", [], {}),
+        ("b", "a", "paper", ["b"], {}),
+        ("", "a", "paper", ["b"], {}),
+    ],
+)
+def test_the_largest_complete_budget_is_shown(laptop, paper, budget, missing, larger, store):
+    record_budget(store, "laptop", *laptop)
+    record_budget(store, "paper", *paper)
+    record_budget(store, "smoke", "a", "b")  # never shown unless asked for
+    selection = records.select(NETS, store)
+    assert (selection.budget, selection.missing) == (budget, missing)
+    shown = {name: [label for label, found in rows.items() if found] for name, rows in selection.larger.items()}
+    assert shown == larger
+    epochs = {record.run.epochs for found in selection.values() for record in found}
+    assert epochs <= {10 if budget == "laptop" else 50}  # never two budgets in one table
+    assert list(selection) == ["a", "b"]
+
+
+def test_a_budget_can_be_asked_for(store):
+    record_budget(store, "smoke", "a")
+    selection = records.select(NETS, store, "smoke")
+    assert selection.missing == ["b"] and selection["a"][0].run.images == experiments.SMOKE_IMAGES
+    with pytest.raises(experiments.UnknownName, match="budget 'papers' is unknown"):
+        records.select(NETS, store, "papers")
+
+
+def test_a_row_is_complete_with_all_its_seeds(store, monkeypatch):
+    monkeypatch.setitem(experiments.SEEDS, "laptop", {NET: 2})
+    record_budget(store, "laptop", "a", "b")
+    assert records.select(NETS, store).missing == ["a"]
+    store.write(record_of(experiments.replace(experiments.at(NET, "laptop"), seed=1), accuracy=0.5))
+    selection = records.select(NETS, store)
+    assert selection.missing == [] and records.accuracies(selection["a"]) == [0.75, 0.5]
+    assert records.mean([0.75, 0.5, None]) == 0.625 and records.std([0.75, 0.5]) == pytest.approx(0.25 / 2**0.5)
+    assert records.mean([]) is None and records.std([0.75]) is None
+
+
+def test_stale_and_damaged_records_are_not_shown(store, monkeypatch):
+    record_budget(store, "laptop", "a", "b")
+    store.path(experiments.at(NETS["b"], "laptop")).write_bytes(b"")
+    assert records.select(NETS, store).missing == ["b"]
+    monkeypatch.setattr(records, "RECIPE", records.RECIPE + 1)
+    assert records.select(NETS, store).missing == ["a", "b"]
+
+
+# ------------------------------------------------------------------------------------------ status
+
+
+def test_every_state_is_told(store, monkeypatch):
+    states = ("done", "pending", "running", "diverged", "stale")
+    rows = {state: experiments.replace(RUN, lr=0.1 + place) for place, state in enumerate(states)}
+    monkeypatch.setattr(experiments, "SECTIONS", {"1": {"table": rows}})
+    store.write(record_of(rows["done"]))
+    store.write(record_of(rows["diverged"], accuracy=None))
+    store.write(record_of(rows["stale"], recipe=records.RECIPE + 1))
+    with store.claim(rows["running"]) as mine, store.claim(rows["running"]) as not_mine:
+        assert mine and not not_mine
+        entries = records.status(store, ["paper"])
+    assert [each["state"] for each in entries] == list(rows)
+    assert [each["state"] for each in records.status(store, ["paper"])][2] == "pending"
+    assert [each["accuracy"] for each in entries] == [0.75, None, None, None, 0.75]
+    assert list(entries[0])[:8] == ["section", "table", "row", "budget", "state", "accuracy", "reported", "record"]
+
+
+def test_one_process_at_a_time_and_half_written_files_swept_away(store):
+    with store.claim(RUN) as mine:
+        assert mine and store.running(RUN)
+        (store.work / f"{RUN.name}.pt.abc.part").touch()
+    assert not store.running(RUN)
+    with store.claim(RUN):
+        assert not list(store.work.glob("*.part"))
+    with pytest.raises(ZeroDivisionError), store.claim(RUN):
+        1 / 0  # noqa: B018
+    assert not store.running(RUN)
+
+
+def test_a_damaged_file_set_aside_is_not_lost(store):
+    store.write(record_of())
+    content = store.path(RUN).read_bytes()
+    assert store.set_aside(store.path(RUN)).read_bytes() == content
+    assert store.scan() == ({}, {})

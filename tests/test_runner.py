@@ -1,0 +1,536 @@
+"""Runs that are killed, stopped, started twice or handed rubbish: each has to end at the weights of a run left alone.
+What happens to a process happens to a real one, forked from a server that has torch in memory, on data made here."""
+
+import contextlib
+import errno
+import json
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import __main__, data, experiments, records, runner, training
+from helpers.experiments import Run
+from helpers.records import RecordError, Store
+
+# Dropout and augmentation, so that every random state matters.
+NET = Run(model="MyNet", options={"hidden": 16, "dropout": 0.3}, loss="nll", lr=0.05, momentum=0.5,
+          augment=("crop", "flip"), epochs=3, batch_size=8, images=24)  # fmt: skip
+DIGITS = Run(data="mnist", model="LeNet", lr=0.05, momentum=0.5, epochs=3, batch_size=16, images=64)
+ROWS = {"a": DIGITS, "b": experiments.replace(DIGITS, lr=0.02), "c": experiments.replace(DIGITS, momentum=0.9)}
+BROKEN = experiments.replace(DIGITS, lr=1e30)
+
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["helpers.__main__", "helpers.runner", "pytest"])
+
+
+def tiny(name: str, root=None) -> data.Dataset:
+    """64 images a split in the shape of data set `name`."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (64, 1, 28, 28) if name == "mnist" else (64, 3, 32, 32)
+    labels = torch.arange(64) % 10
+    splits = [data.Split(torch.randint(256, shape, generator=generator).byte(), labels) for _ in range(3)]
+    return data.Dataset(*splits, *data.statistics(splits[0].images), data.CLASSES[name])
+
+
+def declare(patch) -> None:
+    patch(data, "load", tiny)
+    patch(data, "fetch", lambda name, root=None: None)
+    patch(runner, "revision", lambda: "revision")  # two processes a record
+    patch(experiments, "SECTIONS", {"1": {"small": ROWS}})
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+    declare(monkeypatch.setattr)
+    for name in ("RESULTS_DIR", "REPORT_BUDGET", "RECORDS_ONLY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+# ------------------------------------------------------------------------------------------ processes
+
+
+def arrange(moment: tuple[str, int, str] | None, folder: str) -> None:
+    """At the `count`-th "step" taken, file "written" (not yet renamed) or "renamed", once for all workers: `action`."""
+    place, count, action = moment
+    owner, name = {"step": (training.Trainer, "step_on"), "written": (os, "fsync"), "renamed": (os, "replace")}[place]
+    original, calls, main = getattr(owner, name), [], os.getpid()
+    actions = {
+        "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "kill group": lambda: os.killpg(0, signal.SIGKILL),
+        "kill parent": lambda: os.kill(main, signal.SIGKILL),
+        "Ctrl-C": lambda: os.killpg(0, signal.SIGINT),
+        "SIGINT": lambda: os.kill(main, signal.SIGINT),
+        "SIGTERM": lambda: os.kill(main, signal.SIGTERM),
+        "SIGTERM group": lambda: os.killpg(0, signal.SIGTERM),
+        "late": lambda: setattr(runner.time, "time", lambda: 1e12),
+        "pause": lambda: time.sleep(100),
+    }
+
+    def wrapped(*arguments, **options):
+        result = original(*arguments, **options)
+        calls.append(1)
+        if len(calls) == count:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(folder + ".moment", os.O_CREAT | os.O_EXCL))
+                actions[action]()
+        if os.getpid() != main:
+            time.sleep(0.01)  # so that no worker is through before the other has begun
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def begin(folder, moment) -> None:
+    """Makes a process of this one's kind: its own group, one thread, its stderr in a file."""
+    os.setsid()
+    os.dup2(os.open(f"{folder}.err", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644), 2)
+    torch.set_num_threads(1)
+    declare(setattr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    forked = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda kind: forked  # what is patched here holds in the workers as well
+    if moment:
+        arrange(moment, str(folder))
+
+
+def child_works(folder, runs, moment, settings) -> None:
+    begin(folder, moment)
+    made = runner.work(runs, Store(folder), settings)
+    with open(f"{folder}.made", "a") as file:
+        file.writelines(record.run.name + "\n" for record in made)
+
+
+def child_runs(folder, arguments, moment=None, largest_file=None) -> None:
+    begin(folder, moment)
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    sys.argv = ["helpers", "run", "--budget", "laptop", "--results", str(folder), *arguments]
+    sys.exit(__main__.main())
+
+
+def start(target, *arguments):
+    process = server.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def finish(process) -> int:
+    process.join(60)
+    assert process.exitcode is not None, "it hangs"
+    return process.exitcode
+
+
+def lines(store: Store) -> list[str]:
+    with open(f"{store.folder}.err") as file:
+        return file.read().splitlines()
+
+
+def eventually(condition) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+# ------------------------------------------------------------------------------------------ equality
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """run, precision → the store and the record of a run that nothing happened to."""
+    made = {}
+
+    def get(run: Run, precision="float32"):
+        if (run, precision) not in made:
+            store = Store(tmp_path_factory.mktemp("undisturbed") / "results")
+            made[run, precision] = (store, runner.work([run], store, runner.Settings(precision=precision))[0])
+        return made[run, precision]
+
+    return get
+
+
+def assert_same(run: Run, store: Store, undisturbed, precision="float32") -> None:
+    """The record of `run` in `store` is what it would have been had nothing happened, and nothing is left over."""
+    original_store, original = undisturbed(run, precision)
+    record = store.read(run)
+    assert record.weights == original.weights
+    assert record.fingerprint == original.fingerprint and record.test == original.test
+    same = [name for name in training.HISTORY if name != "seconds"]
+    assert [record.history[name] for name in same] == [original.history[name] for name in same]
+    assert len(record.history["seconds"]) == run.epochs
+    for name, array in original_store.arrays(original).items():
+        np.testing.assert_array_equal(store.arrays(record)[name], array)
+    assert not store.checkpoint(run).exists()
+    assert not list(store.folder.rglob("*.part"))
+    assert store.scan()[1] == {}
+
+
+# 5 steps for the fingerprint, then 3 epochs of 3; files written: the first checkpoint, one each epoch, series, record.
+MOMENTS = [("step", 3), ("written", 1), ("step", 6), ("step", 10), ("written", 3), ("renamed", 4), ("written", 5),
+           ("renamed", 5), ("written", 6), ("renamed", 6)]  # fmt: skip
+
+
+@pytest.mark.parametrize("place, count", MOMENTS)
+def test_killed_anywhere_ends_at_the_same_weights(place, count, store, undisturbed):
+    settings = runner.Settings()
+    assert finish(start(child_works, store.folder, [NET], (place, count, "kill"), settings)) == -signal.SIGKILL
+    assert not store.running(NET)  # the lock that was left behind holds nobody up
+    assert store.scan()[1].keys() <= {store.path(NET, ".npz")}  # nothing half written
+    runner.work([NET], store, settings)
+    assert_same(NET, store, undisturbed)
+
+
+def test_killed_in_bfloat16_ends_at_the_same_weights(store, undisturbed):
+    settings = runner.Settings(precision="bfloat16")
+    for moment in (("step", 9, "kill"), ("step", 1, "kill")):
+        assert finish(start(child_works, store.folder, [NET], moment, settings)) == -signal.SIGKILL
+        os.remove(f"{store.folder}.moment")
+    runner.work([NET], store, settings)
+    assert_same(NET, store, undisturbed, "bfloat16")
+    assert store.read(NET).weights != undisturbed(NET)[1].weights
+
+
+# ------------------------------------------------------------------------------------------ stopped
+
+
+@pytest.mark.parametrize(
+    "workers, action", [(1, "Ctrl-C"), (1, "SIGTERM"), (2, "Ctrl-C"), (2, "SIGINT"), (2, "SIGTERM group")]
+)
+def test_stopped_and_started_again(workers, action, store, undisturbed):
+    options = ["--workers", str(workers)]
+    assert finish(start(child_runs, store.folder, options, ("step", 8, action))) == 130
+    assert sum(line.startswith("helpers: ") for line in lines(store)) == 1
+    assert "stopped after" in lines(store)[-1] and "the same command goes on" in lines(store)[-1]
+    assert not any("Traceback" in line for line in lines(store))
+    saved = [torch.load(path, weights_only=True) for path in store.work.glob("*.pt")]
+    assert any(state.get("step", 0) % 4 for state in saved)  # in the middle of an epoch
+    assert finish(start(child_runs, store.folder, options)) == 0
+    for run in ROWS.values():
+        assert_same(run, store, undisturbed)
+
+
+@pytest.mark.parametrize("parent", [None, multiprocessing.current_process()])
+def test_a_second_signal_does_not_wait_but_a_worker_saves_whatever_comes(parent, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "is_alive", lambda self: True)
+    with runner._stop_signal() as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+        with contextlib.nullcontext() if parent else pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+
+
+def test_stops_in_time_and_goes_on(store, undisturbed):
+    assert finish(start(child_runs, store.folder, ["--minutes", "5", "--workers", "1"], ("step", 8, "late"))) == 0
+    assert "the 5 minutes are over" in "\n".join(lines(store))
+    assert torch.load(next(store.work.glob("*.pt")), weights_only=True)["step"] == 3
+    assert finish(start(child_runs, store.folder, ["--minutes", "5", "--workers", "1"])) == 0
+    for run in ROWS.values():
+        assert_same(run, store, undisturbed)
+
+
+@pytest.mark.parametrize("action", ["kill parent", "kill group", "kill"])
+def test_two_workers_killed(action, store, undisturbed):
+    process = start(child_runs, store.folder, ["--workers", "2"], ("step", 8, action))
+    assert finish(process) == (1 if action == "kill" else -signal.SIGKILL)
+    eventually(lambda: not any(map(store.running, ROWS.values())))  # orphans save and end
+    if action == "kill parent":
+        steps = [torch.load(path, weights_only=True).get("step", 0) for path in store.work.glob("*.pt")]
+        assert any(step % 4 for step in steps) and len(store.scan()[0]) < len(ROWS)
+    assert not any("Traceback" in line for line in lines(store))
+    assert finish(start(child_runs, store.folder, ["--workers", "2"])) == 0
+    for run in ROWS.values():
+        assert_same(run, store, undisturbed)
+
+
+# ------------------------------------------------------------------------------------------ several runners
+
+
+def test_two_runners_never_make_the_same_run(store):
+    runs = [experiments.replace(DIGITS, seed=seed) for seed in range(6)]
+    arguments = (store.folder, runs, None, runner.Settings())
+    assert [finish(process) for process in [start(child_works, *arguments), start(child_works, *arguments)]] == [0, 0]
+    with open(f"{store.folder}.made") as file:
+        assert sorted(file.read().split()) == sorted(run.name for run in runs)
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(store):
+    process = start(child_works, store.folder, [DIGITS], ("step", 7, "pause"), runner.Settings())
+    eventually(lambda: os.path.exists(f"{store.folder}.moment"))
+    assert store.running(DIGITS)
+    assert [each["state"] for each in records.status(store, ["laptop"])] == ["running", "pending", "pending"]
+    assert [record.run for record in runner.work(list(ROWS.values()), store)] == [ROWS["b"], ROWS["c"]]
+    process.kill()
+    finish(process)
+    assert [record.run for record in runner.work(list(ROWS.values()), store)] == [DIGITS]
+
+
+# ------------------------------------------------------------------------------------------ starting from others
+
+
+@pytest.fixture
+def chain(monkeypatch):
+    """Three runs, each starting from the one before."""
+    first = DIGITS
+    second = experiments.replace(DIGITS, lr=0.01, start=first)
+    third = experiments.replace(DIGITS, lr=0.005, start=second)
+    monkeypatch.setattr(experiments, "keeps_weights", lambda run: run in (first, second))
+    return first, second, third
+
+
+def test_what_a_run_starts_from_is_made_first(chain, store):
+    first, second, third = chain
+    rows = [experiments.Row("1", "small", "third", third), experiments.Row("1", "small", "short", BROKEN)]
+    pending = runner.pending(rows, ["laptop"], store)
+    assert set(pending[:2]) == {first, second} and len(pending) == 4
+    made = [record.run for record in runner.work([third, second, first], store)]  # in whatever order they come
+    assert made == [first, second, third]
+    assert store.read(second).fingerprint != store.read(first).fingerprint
+
+
+def test_waits_for_a_start_that_is_being_made_elsewhere(chain, store):
+    first, second, _ = chain
+    process = start(child_works, store.folder, [first], ("step", 7, "kill"), runner.Settings())
+    finish(process)
+    with store.claim(first):
+        waiting = start(child_works, store.folder, [second], None, runner.Settings())
+        eventually(lambda: (store.work / f"{second.name}.lock").exists())
+        runner.make(first, store)
+    assert finish(waiting) == 0
+    assert store.read(second).state == "done"
+
+
+def test_a_start_that_is_missing_holds_up_nothing_else(chain, store):
+    first, second, _ = chain
+    with pytest.raises(RecordError, match=f"{second.name} starts from {first.name}, which has no record: run that"):
+        runner.work([second, ROWS["b"]], store)
+    assert store.read(ROWS["b"])
+
+
+def test_a_start_that_diverged_is_told(monkeypatch, store):
+    monkeypatch.setattr(experiments, "keeps_weights", lambda run: True)
+    after = experiments.replace(DIGITS, start=BROKEN)
+    with pytest.raises(RecordError, match="which diverged: it can't be made"):
+        runner.work([after, BROKEN], store)
+    record = store.read(BROKEN)
+    assert record.state == "diverged" and record.test is None and record.diverged_at < 12
+    assert None in record.history["train_loss"] or record.history["train_loss"] == []
+    assert b"NaN" not in store.path(BROKEN).read_bytes() and b"Infinity" not in store.path(BROKEN).read_bytes()
+
+
+# ------------------------------------------------------------------------------------------ damage
+
+
+class Intruder:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["INTRUDED"],)
+
+
+def half_done(store: Store, run: Run = NET) -> dict:
+    """Leaves a checkpoint of `run` after 4 steps."""
+    steps = []
+    with store.claim(run), pytest.raises(runner.Interrupted, match="stopped after 4 of 9 steps"):
+        runner.make(run, store, stop=lambda: steps.append(1) or len(steps) == 4)
+    return torch.load(store.checkpoint(run), weights_only=True)
+
+
+def spoilt(kind: str, path, state: dict) -> None:
+    content = bytearray(path.read_bytes())
+    if kind == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "one bit":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "pickled object":
+        torch.save(Intruder(), path)
+    elif kind == "plain pickle":
+        path.write_bytes(pickle.dumps(Intruder()))
+    elif kind == "no checkpoint":
+        torch.save([1, 2], path)
+    elif kind == "wrong shapes":
+        state["model"] = {name: tensor[:1] for name, tensor in state["model"].items() if tensor.ndim}
+        torch.save(state, path)
+    else:
+        torch.save({**state, "origin": {**state["origin"], kind: "another"}}, path)
+
+
+KINDS = ["cut short", "one bit", "empty", "pickled object", "plain pickle", "no checkpoint", "wrong shapes", "run",
+         "torch", "recipe"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_that_cant_be_used_is_named_and_set_aside(kind, store, undisturbed, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTRUDED", str(tmp_path / "intruded"))
+    spoilt(kind, store.checkpoint(NET), half_done(store))
+    runner.work([NET], store)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("checkpoint ")]
+    assert len(told) == 1 and str(store.checkpoint(NET)) in told[0] and "the run starts again" in told[0]
+    assert (store.work / f"{NET.name}.pt.damaged").exists() and not (tmp_path / "intruded").exists()
+    assert_same(NET, store, undisturbed)
+
+
+def test_a_checkpoint_from_before_it_named_its_origin_is_continued(store, undisturbed, capsys):
+    state = half_done(store)
+    del state["origin"]
+    torch.save(state, store.checkpoint(NET))
+    runner.work([NET], store)
+    assert "starts again" not in capsys.readouterr().err
+    assert_same(NET, store, undisturbed)
+
+
+def test_a_damaged_record_is_set_aside_and_made_again(store, undisturbed, capsys):
+    runner.work([DIGITS], store)
+    path = store.path(DIGITS)
+    path.write_bytes(path.read_bytes().replace(b'"epochs": 3', b'"epochs": 4'))
+    assert runner.pending(experiments.rows(row="a"), ["laptop"], store) == [DIGITS]
+    runner.work([DIGITS], store)
+    assert f"{path} can't be read: kept as" in capsys.readouterr().err
+    assert (store.work / f"{path.name}.damaged").exists()
+    assert_same(DIGITS, store, undisturbed)
+
+
+def test_a_stale_record_is_made_again(monkeypatch, store):
+    runner.work([DIGITS], store)
+    monkeypatch.setattr(records, "RECIPE", 2)
+    assert runner.pending(experiments.rows(row="a"), ["laptop"], store) == [DIGITS]
+    assert [record.recipe for record in runner.work([DIGITS], store)] == [2]
+
+
+def test_a_full_disk_loses_nothing(store, undisturbed, monkeypatch):
+    real = os.fsync
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for room in (0, 1, 1, 1, 1, 1):  # files: the first checkpoint, one each epoch, the series but not the record
+        writers = iter([real] * room)
+        monkeypatch.setattr(os, "fsync", lambda handle, writers=writers: next(writers, full)(handle))
+        with pytest.raises(RecordError, match="No space left on device; nothing already there is changed. Free room"):
+            runner.work([NET], store)
+        assert next(writers, None) is None  # the room was used
+        assert store.read(NET) is None and not list(store.folder.rglob("*.part"))
+    monkeypatch.setattr(os, "fsync", real)
+    runner.work([NET], store)
+    assert_same(NET, store, undisturbed)
+
+
+@pytest.mark.parametrize("workers", ["2"])
+def test_a_file_that_can_grow_no_more_is_told_in_one_line(workers, store, undisturbed):
+    assert finish(start(child_runs, store.folder, ["--workers", workers], None, 20_000)) == 1
+    errors = [line for line in lines(store) if "can't write" in line]
+    assert errors and errors == lines(store)[-1:] and "File too large" in errors[0]
+    assert store.scan() == ({}, {}) and not list(store.folder.rglob("*.part"))
+    assert finish(start(child_runs, store.folder, ["--workers", workers])) == 0
+    assert_same(DIGITS, store, undisturbed)
+
+
+# ------------------------------------------------------------------------------------------ engine, bar, verify
+
+
+def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
+    timed = []
+    monkeypatch.setattr(training, "choose_engine", lambda *options: timed.append(options) or training.Engine())
+    run = experiments.replace(DIGITS, images=None)
+    for bar, deadline in ((None, None), (0, 1e12), (1, 2e12)):
+        runner._engine(run, store, runner.Settings(bar=bar, deadline=deadline))
+    assert len(timed) == 1
+    (store.work / "engines.json").write_text("[1]")
+    runner._engine(run, store, runner.Settings())
+    assert len(timed) == 2
+
+
+def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "PLAIN", {**runner.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
+    runner.work([experiments.replace(DIGITS, epochs=8)], store)
+    out = capsys.readouterr().err
+    assert not set(out) & {"\r", "\x1b"}
+    assert any(all(word in line for word in ("loss=", "accuracy=", "left")) for line in out.splitlines())
+
+
+def test_on_a_terminal_a_bar_shows_loss_accuracy_and_time_left(store, capsys):
+    trainer = training.Trainer(DIGITS, training.Engine(), 25)
+    trainer.step = 25
+    with runner._bar(DIGITS, trainer, 25, 0) as tick:
+        tick(trainer)
+        runner.tqdm._instances.copy().pop().refresh()
+    out = capsys.readouterr().err
+    assert "\r" in out and "loss=0.000" in out and "accuracy=0.000" in out and "<" in out
+
+
+def test_verify_replays_the_first_steps(store, chain):
+    first, second, _ = chain
+    for record in runner.work([first, second, BROKEN], store):
+        assert runner.verify(record, store) is None
+    record = store.read(first)
+    wrong = [record.fingerprint[0], record.fingerprint[1] + 0.001, *record.fingerprint[2:]]
+    store.write(record.model_copy(update={"fingerprint": wrong}))
+    assert "loss at step 1 is" in runner.verify(store.read(first), store)
+    assert "fingerprint has 4 losses" in runner.verify(record.model_copy(update={"fingerprint": wrong[:4]}), store)
+    assert "made by recipe 0" in runner.verify(record.model_copy(update={"recipe": 0}), store)
+    store.path(first).unlink()
+    assert "which has no record" in runner.verify(store.read(second), store)
+
+
+# ------------------------------------------------------------------------------------------ in a notebook
+
+
+def test_obtain_trains_what_is_missing(store, capsys):
+    runner.work([ROWS["b"]], store)
+    threads = torch.get_num_threads()
+    selection = runner.obtain(ROWS, "laptop", store)
+    assert selection.missing == [] and list(selection) == ["a", "b", "c"]
+    assert [found[0].run for found in selection.values()] == list(ROWS.values())
+    assert torch.get_num_threads() == threads
+    assert ROWS["b"].name not in capsys.readouterr().err.split("test accuracy", 1)[1]  # which was there already
+
+
+@pytest.mark.parametrize("place, count", [("step", 25), ("step", 19)])
+def test_an_interrupted_obtain_keeps_what_is_finished(place, count, store, monkeypatch, capsys):
+    original, calls = training.Trainer.step_on, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == count:  # in the training, or in the fingerprint, of the second run
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(training.Trainer, "step_on", interrupted)
+    selection = runner.obtain(ROWS, "laptop", store)
+    assert len(selection.missing) == 2 and len(store.scan()[0]) == 1
+    assert "what is finished is kept; run the cell again to go on" in capsys.readouterr().err
+    assert runner.obtain(ROWS, "laptop", store).missing == []
+
+
+def test_obtain_can_be_told_to_train_nothing(store, monkeypatch):
+    monkeypatch.setenv("RECORDS_ONLY", "1")
+    assert runner.obtain(ROWS, store=store).missing == ["a", "b", "c"]
+    assert not store.folder.exists()
+
+
+def test_obtain_takes_its_budget_from_the_environment(store, monkeypatch):
+    monkeypatch.setenv("REPORT_BUDGET", "smoke")
+    selection = runner.obtain({"a": DIGITS}, store=store)
+    assert selection.budget == "smoke" and selection["a"][0].run.epochs == experiments.SMOKE_EPOCHS
+    monkeypatch.setenv("REPORT_BUDGET", "smoek")
+    with pytest.raises(experiments.UnknownName, match="budget 'smoek' is unknown: did you mean 'smoke'") as caught:
+        runner.obtain({"a": DIGITS}, store=store)
+    assert caught.value._render_traceback_() == [f"UnknownName: {caught.value}"]  # what Jupyter shows
+
+
+def test_a_store_says_what_it_holds_in_json(store):
+    runner.work([DIGITS], store)
+    fields = json.loads(store.path(DIGITS).read_text())
+    assert fields["state"] == "done" and fields["engine"]["precision"] == "float32" and len(fields["weights"]) == 64
+    assert {"processor", "cores", "torch", "python"} <= fields["machine"].keys()
