@@ -100,19 +100,6 @@ def make_optimizer(run, model: nn.Module) -> torch.optim.Optimizer:
     raise ValueError(f"optimizer {run.optimizer!r} is unknown: use sgd, adam or rmsprop")
 
 
-def rate(run, done: float) -> float:
-    """The learning rate when the fraction `done` (0 to 1) of the run lies behind."""
-    schedule = run.schedule
-    if schedule.kind == "cyclic":
-        position = done % (schedule.up + schedule.down)
-        rising = position / schedule.up
-        falling = 1 - (position - schedule.up) / schedule.down
-        return run.lr + (schedule.high - run.lr) * min(rising, falling)
-    if schedule.kind == "steps":
-        return run.lr * schedule.factor ** sum(done >= at for at in schedule.at)
-    return run.lr
-
-
 class Trainer:
     """A run under way: model, optimizer and how far it has come. All of it goes into a checkpoint and comes back.
 
@@ -205,7 +192,7 @@ def fit(
         started = time.perf_counter() - trainer.seconds
         for step in range(trainer.step, (trainer.step // steps + 1) * steps):
             for group in trainer.optimizer.param_groups:
-                group["lr"] = rate(run, step / total)
+                group["lr"] = run.rate(step / total)
             images, labels = batches(step)
             loss, outputs = trainer.step_on(trainer.engine.place(images), labels, probes)
             trainer.losses[step] = loss
