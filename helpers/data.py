@@ -68,7 +68,7 @@ def _file_fault(name: str, root: Path, relative: str) -> str | None:
 
 
 def fetch(name: str, root: Path | None = None) -> Path:
-    """Makes sure that data set `name` ("cifar10" or "mnist") is whole under `root`, by torchvision's download if need be.
+    """Makes sure that data set `name` ("cifar10" or "mnist") is whole under `root`, by download if need be.
 
     Raises DataError naming the file at fault if it is not, and the download does not mend it.
     """

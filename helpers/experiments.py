@@ -377,7 +377,7 @@ def replicas(run: Run, budget: str) -> list[Run]:
 
 
 def order(run: Run, budget: str) -> tuple:
-    """Sorts pending runs usefully: laptop before paper, there the headline first; first seeds, then short before long."""
+    """Sorts pending runs usefully: laptop before paper, there headline first; first seeds, then short before long."""
     headline = _is_one_of(run, HEADLINE)
     cost = SECONDS_PER_EPOCH[run.model] * run.epochs
     return BUDGETS.index(budget), budget == "paper" and not headline, run.seed > 0, cost, not headline

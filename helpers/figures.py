@@ -28,7 +28,8 @@ def use_report_style() -> None:
     plt.rcParams.update({
         "figure.figsize": (WIDTH, 3), "figure.dpi": 100, "savefig.dpi": 160, "savefig.bbox": "tight",
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-        "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "report", "svg.fonttype": "path",
+        "legend.frameon": False, "figure.constrained_layout.use": True, "svg.hashsalt": "report",
+        "svg.fonttype": "path",
     })  # fmt: skip
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -49,7 +50,9 @@ def curves(found: Sequence[Record], what: str, ax: Axes) -> Axes:
     record = found[0]
     for split, colour, line, marker in (("train", TRAIN, "--", "s"), ("validation", VALIDATION, "-", "o")):
         values = _scaled(record.history[f"{split}_{what}"], what)
-        ax.plot(np.arange(1, len(values) + 1), values, line, color=colour, marker=marker, ms=3.5, label=_split_name(split))
+        ax.plot(
+            np.arange(1, len(values) + 1), values, line, color=colour, marker=marker, ms=3.5, label=_split_name(split)
+        )
     ax.set(xlabel="epoch", ylabel=LABELS[what])
     _whole_epochs(ax, len(values))
     ax.legend()
@@ -103,7 +106,7 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def steps(values: np.ndarray, epochs: int, what: str, ax: Axes, *, window: int = 50, colour: str = TRAIN) -> Axes:
-    """A series with one value a step against the epoch: raw in the background, smoothed over `window` steps in front."""
+    """A series with one value a step against the epoch: raw behind, smoothed over `window` steps in front."""
     epoch = np.arange(len(values)) / len(values) * epochs
     values = _scaled(values, what)
     ax.plot(epoch, values, color=colour, alpha=0.25, lw=0.4, rasterized=True)
@@ -158,7 +161,9 @@ def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Seq
 
     Rows below `floor` percent, which have not learned much, are named under the first plot in place of a point.
     """
-    looks = {table: (LINES[i % len(LINES)][0], MARKERS[i % len(MARKERS)]) for i, table in enumerate(rows["table"].unique())}
+    looks = {
+        table: (LINES[i % len(LINES)][0], MARKERS[i % len(MARKERS)]) for i, table in enumerate(rows["table"].unique())
+    }
     low = rows[100 * rows["accuracy"] < min(floor, 100 * rows["accuracy"].median())]
     shown = rows.drop(low.index).assign(millions=rows["parameters"] / 1e6, percent=100 * rows["accuracy"])
     columns = {"millions": "parameters (millions)", "seconds_per_epoch": "seconds an epoch"}

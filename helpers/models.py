@@ -34,7 +34,9 @@ def _activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-def _convolution(inputs, outputs, kernel, *, padding=0, stride=1, activation="relu", batch_norm=True) -> list[nn.Module]:
+def _convolution(
+    inputs, outputs, kernel, *, padding=0, stride=1, activation="relu", batch_norm=True
+) -> list[nn.Module]:
     """Convolution, batch norm where asked for, activation."""
     layers = [nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding)]
     if batch_norm:
@@ -99,8 +101,8 @@ class MyResNet9(_Classifier):
 class VGG(_Classifier):
     """VGG-A (Simonyan and Zisserman, 2015, table 1) for 32×32 images, with a classifier of 512–512–10.
 
-    (N, 3, 32, 32) float → (N, 10) logits. `init`: "kaiming" for He et al.'s normal weights and zero biases, "default" for
-    PyTorch's own. With batch norm it has 9,756,426 parameters.
+    (N, 3, 32, 32) float → (N, 10) logits. `init`: "kaiming" for He et al.'s normal weights and zero biases, "default"
+    for PyTorch's own. With batch norm it has 9,756,426 parameters.
     """
 
     PLAN = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")

@@ -610,7 +610,8 @@ def build(
 ) -> tuple[Path, Path]:
     """Makes the whole report, from notebooks executed anew if `run`; gives the paths of its site and its PDF.
 
-    The figures go to the folder `figures` too, if one is named. All is made beside `output` first, then moved there: after an error the last good report is still whole.
+    The figures go to the folder `figures` too, if one is named. All is made beside `output` first, then
+    moved there: after an error the last good report is still whole.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".report-") as temporary:

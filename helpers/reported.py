@@ -1,10 +1,10 @@
-"""The scores and times that the report states, as data; no other file holds one. Nothing here was computed by this code."""
+"""The scores and times that the report states, as data; no other file holds one. None of it was computed here."""
 
 from typing import NamedTuple
 
 
 class Reported(NamedTuple):
-    """A reported row: test accuracy (0 to 1), time in seconds, validation accuracy; None where the report gives none."""
+    """A reported row: test accuracy (0 to 1), time in seconds, validation accuracy; None where it gives none."""
 
     accuracy: float | None = None
     seconds: float | None = None

@@ -72,7 +72,8 @@ def measured(found: list[Record]) -> str:
 def compare(section: str, table: str, selection: Selection) -> Table:
     """One table of the report: our accuracy, the report's, the difference in points, n, seconds an epoch, the record.
 
-    Seconds are the fastest epoch's, since a busy machine makes others slower. What exists in a larger budget, but not for every row, stands in a column of its own.
+    Seconds are the fastest epoch's, since a busy machine makes others slower. What exists in a larger
+    budget, but not for every row, stands in a column of its own.
     """
     runs = experiments.SECTIONS[section][table]
     entries = [_entry(label, runs[label], found, reported(section, table, label)) for label, found in selection.items()]
@@ -198,7 +199,7 @@ def by_rate(record: Record, values: Sequence[float]) -> tuple[float, float]:
 
 
 def jump(record: Record, at: float) -> tuple[float, float]:
-    """How much validation accuracy rose (points) in the first epoch after the moment `at` (0 to 1), and in the one before."""
+    """How much validation accuracy rose (points) in the epoch after the moment `at` (0 to 1), and in that before."""
     accuracy = 100 * np.array(record.history["validation_accuracy"])
     epoch = round(at * record.run.epochs)
     return float(accuracy[epoch] - accuracy[epoch - 1]), float(accuracy[epoch - 1] - accuracy[epoch - 2])
@@ -249,6 +250,6 @@ def confused_pairs(confusion, classes, count: int = 8) -> Table:
              for i in range(len(classes)) for j in range(len(classes)) if i != j]  # fmt: skip
     pairs.sort(key=lambda pair: -pair[2])
     frame = pd.DataFrame(pairs[:count], columns=["true class", "taken for", "images", "share of the class (%)"])
-    texts = frame.assign(**{"images": frame["images"].astype(str),
-                            "share of the class (%)": frame["share of the class (%)"].map("{:.1f}".format)})  # fmt: skip
+    shares = frame["share of the class (%)"].map("{:.1f}".format)
+    texts = frame.assign(**{"images": frame["images"].astype(str), "share of the class (%)": shares})
     return Table(frame, "The most confused pairs of classes, on the test set.", texts)

@@ -47,15 +47,15 @@ class Engine:
 
 
 def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "auto") -> Engine:
-    """The fastest of the sound engines for `run`'s model, by timing a few training steps of each; takes a second or two.
+    """The fastest of the sound engines for `run`'s model, by timing a few training steps of each.
 
     Sound is one whose first loss is within 5 % of float32's. `precision` other than "auto" leaves the memory format to
     be chosen.
     """
     precisions = ("float32", "bfloat16") if precision == "auto" else (precision,)
     engines = [Engine(device, p, layout, threads) for p in precisions for layout in ("contiguous", "channels_last")]
-    images = torch.randn(run.batch_size, 1 if run.data == "mnist" else 3, *(28, 28) if run.data == "mnist" else (32, 32),
-                         generator=torch.Generator().manual_seed(0))  # fmt: skip
+    shape = (1, 28, 28) if run.data == "mnist" else (3, 32, 32)
+    images = torch.randn(run.batch_size, *shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(run.batch_size) % 10
     trials = {engine: _Trial(run, engine, images, labels) for engine in engines}
     reference = trials[engines[0]].first_loss
@@ -165,7 +165,9 @@ def _restore_random_state(device: str, states: dict[str, torch.Tensor]) -> None:
 def make_batches(run, dataset: data.Dataset, device: str = "cpu") -> data.Batches:
     """The run's training batches."""
     statistics = (dataset.mean, dataset.std) if run.normalize else (None, None)
-    return data.Batches(dataset.train.first(run.images), run.batch_size, run.seed, run.augment, *statistics, device=device)
+    return data.Batches(
+        dataset.train.first(run.images), run.batch_size, run.seed, run.augment, *statistics, device=device
+    )
 
 
 # ------------------------------------------------------------------------------------------ the loop
@@ -265,7 +267,8 @@ def evaluate(model, run, dataset: data.Dataset, split: data.Split, engine: Engin
 def fingerprint(run, dataset: data.Dataset, start=None) -> list[float]:
     """The losses of the run's first five steps, in float32 on the CPU, on a model of its own.
 
-    The same on every machine to about 1e-4, whatever engine the run itself uses.
+    The first two are the same on every machine to about 1e-5 (runner.FINGERPRINT_TOLERANCE), whatever engine the run
+    itself uses; each further step magnifies how machines round.
     """
     batches = make_batches(run, dataset)
     trainer = Trainer(run, Engine(), len(batches), start)

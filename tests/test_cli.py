@@ -220,14 +220,15 @@ def test_an_interruption_outside_of_a_training_step_is_told_too(number, command,
 HELPERS = [sys.executable, "-m", "helpers"]
 
 
-def test_status_into_a_pipe_that_is_closed_and_without_torch(tmp_path):
+@pytest.mark.parametrize("table", [[], ["--table", "final"]])  # more than a buffer holds, and less
+def test_status_into_a_pipe_that_is_closed_and_without_torch(table, tmp_path):
     """One process for both, since each costs a second."""
     code = (
-        "import atexit, sys; sys.argv = ['helpers', 'status', '--json', '--results', sys.argv[1]];"
+        "import atexit, sys; sys.argv[0] = 'helpers';"
         "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr));"
         "from helpers.__main__ import main; sys.exit(main())"
     )
-    options = [sys.executable, "-c", code, str(tmp_path)]
+    options = [sys.executable, "-c", code, "status", "--json", "--results", tmp_path, *table]
     with subprocess.Popen(options, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b"False\n"

@@ -454,6 +454,17 @@ def test_an_unknown_name_is_told_with_the_nearest(call, words):
     told_in_one_line(call, *words, error=UnknownName)
 
 
+@pytest.mark.parametrize("call, far", [
+    (lambda: rows(table="drpout"), "'1.4 loss'"),
+    (lambda: rows(table="1.3 dropout", row="0.4"), "'0'"),
+    (lambda: at(experiments.base, "papr"), "'smoke'"),
+])  # fmt: skip
+def test_of_many_names_only_the_nearest_are_told(call, far):
+    with pytest.raises(UnknownName) as told:
+        call()
+    assert far not in str(told.value)
+
+
 def test_rows_are_chosen_by_section_table_and_label():
     assert {row.section for row in rows(section="1")} == {"1"}  # and not 1.9
     assert [row.label for row in rows(section="1", table="1.4 loss")] == ["NLL", "cross-entropy"]

@@ -1,4 +1,4 @@
-"""The notebooks as committed: executed, short of cells, free of this or that machine's paths, with every figure asked for."""
+"""The notebooks as committed: executed, short of cells, without paths of one machine, each figure named and read."""
 
 import re
 
@@ -44,7 +44,9 @@ def test_no_notebook_defines_what_another_could_need(notebook):
 
 
 def test_nothing_names_a_place_of_one_machine(notebook):
-    text = "\n".join(str(output.get("data", output.get("text", ""))) for cell in code(notebook) for output in cell.outputs)
+    text = "\n".join(
+        str(output.get("data", output.get("text", ""))) for cell in code(notebook) for output in cell.outputs
+    )
     text += "\n".join(cell.source for cell in notebook.cells)
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", text)
 

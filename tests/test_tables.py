@@ -16,7 +16,7 @@ def record(run, accuracy, *, validation=None, seconds=(10.0, 10.0), parameters=1
         "validation_accuracy": [0.3, accuracy if validation is None else validation], "seconds": list(seconds),
     }  # fmt: skip
     return Record(
-        run=run, state="done" if accuracy is not None else "diverged", diverged_at=None if accuracy is not None else 1234,
+        run=run, state="diverged" if accuracy is None else "done", diverged_at=1234 if accuracy is None else None,
         test=None if accuracy is None else Score(loss=1.0, accuracy=accuracy), history=history, parameters=parameters,
         seconds_per_epoch=seconds[0], fingerprint=[2.3], weights="", engine={}, machine={}, revision="",
     )  # fmt: skip
