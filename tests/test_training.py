@@ -566,8 +566,8 @@ def test_an_engine_computes_in_its_precision_and_keeps_weights_and_losses_in_flo
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 
 
-CANDIDATES = {Engine("cpu", precision, layout, 1)
-              for precision in ("float32", "bfloat16") for layout in ("contiguous", "channels_last")}  # fmt: skip
+CANDIDATES = [Engine("cpu", precision, layout, 1)
+              for precision in ("float32", "bfloat16") for layout in ("contiguous", "channels_last")]  # fmt: skip
 
 
 def test_the_engine_chosen_is_a_candidate():
