@@ -161,6 +161,7 @@ def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Seq
 
     Rows below `floor` percent, which have not learned much, are named under the first plot in place of a point.
     """
+    rows = rows.reset_index(drop=True)
     looks = {
         table: (LINES[i % len(LINES)][0], MARKERS[i % len(MARKERS)]) for i, table in enumerate(rows["table"].unique())
     }

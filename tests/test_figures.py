@@ -69,7 +69,8 @@ def test_filters_are_on_one_scale_with_mid_grey_for_zero(ax):
 
 def test_tradeoff_shows_each_row_on_both_axes_and_names_those_off_the_scale():
     rows = pd.DataFrame({"table": ["a", "b", "b"], "row": ["x", "y", "stuck"], "accuracy": [0.7, 0.8, 0.1],
-                         "parameters": [10, 1_000_000, 10], "seconds_per_epoch": [1, 2, 3]})  # fmt: skip
+                         "parameters": [10, 1_000_000, 10], "seconds_per_epoch": [1, 2, 3]},
+                        index=[0, 1, 1])  # fmt: skip
     figure, axes = plt.subplots(1, 2)
     figures.tradeoff(rows, axes)
     assert [len(ax.collections) for ax in axes] == [2, 2]
