@@ -74,6 +74,7 @@ def _print_status(entries: list[dict]) -> None:
 def run(
     section: Section = None, table: Table = None, row: RowName = None, budget: Budget = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; without it, one a core.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each; without it, its share.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop, with everything saved, after so long.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     precision: Annotated[str, typer.Option(help="auto (by timing), float32 or bfloat16.")] = "auto",
@@ -95,11 +96,11 @@ def run(
         print(f"nothing to make: each of the {len(rows)} rows has its record", file=sys.stderr)
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or (cores if device == "cpu" else 1), len(runs))
+    workers = min(workers or (max(1, cores // (threads or 1)) if device == "cpu" else 1), len(runs))
     deadline = None if minutes is None else time.time() + 60 * minutes
     print(f"{len(runs)} runs to make, {workers} at a time, into {store.folder}", file=sys.stderr)
-    threads, bar = max(1, cores // workers) if device == "cpu" else 1, 0 if sys.stderr.isatty() else None
-    settings = runner.Settings(device, threads, precision, deadline, bar)
+    threads = threads or (max(1, cores // workers) if device == "cpu" else 1)
+    settings = runner.Settings(device, threads, precision, deadline, 0 if sys.stderr.isatty() else None)
     try:
         runner.work_together(runs, store, workers, settings)
     except runner.Interrupted as stopped:

@@ -209,9 +209,10 @@ def test_a_record_too_many_for_its_folder_is_no_reason_to_stop(digits, command, 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_outside_of_a_training_step_is_told_too(number, command, monkeypatch):
     monkeypatch.setattr(records, "status", lambda *arguments: os.kill(os.getpid(), number))
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in a process of its own
+    # As in a process of its own; one started in the background may have been told to ignore Ctrl-C.
+    previous = signal.signal(number, signal.default_int_handler)
     code, out, errors = command("status")
-    signal.signal(signal.SIGTERM, previous)
+    signal.signal(number, previous)
     assert (code, errors) == (130, ["helpers: interrupted: what is finished is kept, and the same command goes on"])
 
 

@@ -112,7 +112,8 @@ def child_runs(folder, arguments, moment=None, largest_file=None) -> None:
     begin(folder, moment)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    sys.argv = ["helpers", "run", "--budget", "laptop", "--results", str(folder), *arguments]
+    # One thread, as undisturbed: with more, sums are added up in another order.
+    sys.argv = ["helpers", "run", "--budget", "laptop", "--threads", "1", "--results", str(folder), *arguments]
     sys.exit(__main__.main())
 
 

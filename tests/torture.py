@@ -22,12 +22,10 @@ OPTIONS = ["--table", "1.6 kernels", "--budget", "smoke"]
 
 
 def begin(folder: Path, precision: str, workers: int) -> subprocess.Popen:
-    command = [sys.executable, "-m", "helpers", "run", *OPTIONS, "--precision", precision, "--workers", str(workers),
-               "--results", str(folder)]  # fmt: skip
     # One thread a worker whatever their number: with more, sums are added up in another order.
-    cores = sorted(os.sched_getaffinity(0))[:workers]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                            preexec_fn=lambda: os.sched_setaffinity(0, cores))  # fmt: skip
+    command = [sys.executable, "-m", "helpers", "run", *OPTIONS, "--precision", precision, "--workers", str(workers),
+               "--threads", "1", "--results", str(folder)]  # fmt: skip
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def finish(process: subprocess.Popen) -> None:
