@@ -16,6 +16,13 @@ class Residual(nn.Sequential):
         return x + super().forward(x)
 
 
+class LogSoftmax(nn.LogSoftmax):
+    """Log-softmax in float32 at least: autocast on the CPU would leave it in bfloat16, losses rounded to 0.01."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return super().forward(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+
+
 class _Classifier(nn.Module):
     """Features, then a classifier: the frame that all four networks share."""
 
@@ -69,7 +76,7 @@ class MyNet(_Classifier):
             features += [nn.MaxPool2d(2), nn.Dropout(dropout)]
             side, inputs = (side - kernel + 1) // 2, 64
         classifier = [nn.Linear(64 * side * side, hidden), _activation(activation), nn.Linear(hidden, 10)]
-        super().__init__(features, [*classifier, nn.LogSoftmax(dim=1)])
+        super().__init__(features, [*classifier, LogSoftmax(dim=1)])
 
 
 class MyResNet9(_Classifier):

@@ -90,6 +90,13 @@ def test_mynet_gives_log_probabilities(options):
     assert outputs.exp().sum(1).tolist() == pytest.approx([1, 1], abs=1e-5)
 
 
+def test_log_probabilities_are_float32_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = models.MyNet()(images_for("MyNet"))
+    assert outputs.dtype == torch.float32
+    assert outputs.exp().sum(1).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
 @pytest.mark.parametrize("name", ["MyResNet9", "VGG", "LeNet"])
 def test_the_others_give_logits(name):
     outputs = models.build(name)(images_for(name))
