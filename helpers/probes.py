@@ -305,6 +305,15 @@ def loss_surface(model: nn.Module, loss: Loss, xs: Sequence[float], ys: Sequence
     return surface
 
 
+def surface_arrays(model: nn.Module, loss: Loss, points: int = 17, reach: float = 1.0, seed: int = 0) -> dict:
+    """`loss_surface` on a square grid around the weights, as a record keeps it.
+
+    `surface_at` (points,): from −reach to +reach in units of the weights' length; `surface_loss` (points, points).
+    """
+    at = np.linspace(-reach, reach, points)
+    return {"surface_at": at, "surface_loss": loss_surface(model, loss, at, at, seed).astype(np.float32)}
+
+
 @torch.no_grad()
 def _loss_at(model: nn.Module, loss: Loss, offset: Tensors) -> float:
     with _moved(_parameters(model), offset, 1.0), _as_found(model):

@@ -453,3 +453,12 @@ def test_a_surface_may_reach_where_the_loss_is_not_finite():
     model = nn.Linear(3, 2, bias=False)
     surface = probes.loss_surface(model, lambda model: model.weight.sum() * math.inf, (0.0, 1.0), (0.0,))
     assert not np.isfinite(surface).any()
+
+
+def test_a_record_keeps_a_square_around_the_weights():
+    model = network()
+    arrays = probes.surface_arrays(model, square, points=3, reach=0.5)
+    assert arrays["surface_at"].tolist() == [-0.5, 0, 0.5]
+    assert np.array_equal(
+        arrays["surface_loss"], probes.loss_surface(model, square, *[(-0.5, 0, 0.5)] * 2).astype("f4")
+    )
