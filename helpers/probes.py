@@ -215,14 +215,14 @@ class Smoothness(StepProbe):
         return {"smoothness": _largest(_along_step(trainer, loss, FRACTIONS)["smoothness"])}
 
 
-class Path(StepProbe):
-    """What lies on the step's path, from half to four times its length (Santurkar et al., 2018, figure 4).
+class AlongGradient(StepProbe):
+    """What lies along the step's gradient, from half to four times the step (Santurkar et al., 2018, figure 4).
 
-    `path_loss_min`, `path_loss_max`, `path_change_min`, `path_change_max`: range of the loss and of the distance
-    between gradients; `path_smoothness`: the largest change of gradient per distance. At every `every`-th step.
+    `along_loss_min`, `along_loss_max`, `along_change_min`, `along_change_max`: range of the loss and of the distance
+    between gradients; `along_smoothness`: the largest change of gradient per distance. At every `every`-th step.
     """
 
-    names = ("path_loss_min", "path_loss_max", "path_change_min", "path_change_max", "path_smoothness")
+    names = ("along_loss_min", "along_loss_max", "along_change_min", "along_change_max", "along_smoothness")
 
     def __init__(self, steps: int, every: int = 50):
         super().__init__(steps, every)
@@ -230,11 +230,46 @@ class Path(StepProbe):
     def measure(self, trainer, loss: Loss) -> dict[str, float]:
         found = _along_step(trainer, loss, MULTIPLES)
         ends = {"min": np.min, "max": np.max}  # both pass on a NaN
-        ranges = {f"path_{what}_{end}": take(found[what]) for what in ("loss", "change") for end, take in ends.items()}
-        return {**ranges, "path_smoothness": _largest(found["smoothness"])}
+        ranges = {f"along_{what}_{end}": take(found[what]) for what in ("loss", "change") for end, take in ends.items()}
+        return {**ranges, "along_smoothness": _largest(found["smoothness"])}
 
 
-PROBES = {"gradient_change": GradientChange, "smoothness": Smoothness, "path": Path}
+class Surface(StepProbe):
+    """`loss_surface` around the weights at the end of the run, on the images of its first steps.
+
+    `finish(trainer)` makes the series `surface_at` (n,) and `surface_loss` (n, n), see `surface_arrays`; none of a run
+    that diverged. 15 points a side and the images of 4 steps; 5 and 1 where the run is too short to mean anything.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__(steps)
+        self.points, self.batches = (15, 4) if steps > 100 else (5, 1)
+        self.kept: list[list[torch.Tensor]] = []
+
+    def __call__(self, trainer, images: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
+        if len(self.kept) < self.batches:
+            self.kept.append([images.clone(), labels.clone()])
+
+    def finish(self, trainer) -> None:
+        if trainer.diverged_at is None and self.kept:
+            images, labels = (torch.cat(parts).to(trainer.engine.device) for parts in zip(*self.kept))
+            arrays = surface_arrays(trainer.model, _loss_on(trainer, images, labels), self.points)
+            self.series = {name: torch.from_numpy(values) for name, values in arrays.items()}
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "kept": self.kept}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        self.kept = state["kept"]
+
+
+PROBES = {
+    "gradient_change": GradientChange,
+    "smoothness": Smoothness,
+    "along_gradient": AlongGradient,
+    "surface": Surface,
+}
 
 
 def make(name: str, steps: int) -> StepProbe:
@@ -305,7 +340,7 @@ def loss_surface(model: nn.Module, loss: Loss, xs: Sequence[float], ys: Sequence
     return surface
 
 
-def surface_arrays(model: nn.Module, loss: Loss, points: int = 17, reach: float = 1.0, seed: int = 0) -> dict:
+def surface_arrays(model: nn.Module, loss: Loss, points: int = 15, reach: float = 1.0, seed: int = 0) -> dict:
     """`loss_surface` on a square grid around the weights, as a record keeps it.
 
     `surface_at` (points,): from −reach to +reach in units of the weights' length; `surface_loss` (points, points).

@@ -248,7 +248,7 @@ def test_autocast_around_does_not_reach_the_measurement():
 
 
 def all_probes(steps: int = STEPS) -> list:
-    return [probes.GradientChange(steps), probes.Smoothness(steps, every=3), probes.Path(steps, every=4)]
+    return [probes.GradientChange(steps), probes.Smoothness(steps, every=3), probes.AlongGradient(steps, every=4)]
 
 
 @pytest.mark.parametrize("engine", [FLOAT32, BFLOAT16, Engine(memory_format="channels_last")], ids=str)
@@ -322,7 +322,7 @@ def training_run(dropout: float):
     return replace(MYNET, dropout=dropout, schedule=Cyclic(high=0.2, up=0.5, down=0.5))
 
 
-def test_the_path_holds_the_ranges_from_half_to_four_times_the_step(tiny):
+def test_the_along_holds_the_ranges_from_half_to_four_times_the_step(tiny):
     run, expected = training_run(0.0), {}
 
     def measure(trainer, images, labels, loss):
@@ -333,11 +333,11 @@ def test_the_path_holds_the_ranges_from_half_to_four_times_the_step(tiny):
         expected[trainer.step] = [min(found["loss"]), max(found["loss"]), min(found["change"]), max(found["change"]),
                                   max(found["smoothness"])]  # fmt: skip
 
-    watched = probes.Path(STEPS, every=5)
+    watched = probes.AlongGradient(STEPS, every=5)
     fit(*begin(run, tiny), scores, probes=[measure, watched])
     for step in (0, 5):
         assert [values[step].item() for values in watched.series.values()] == pytest.approx(expected[step], rel=1e-6)
-    assert list(watched.series) == [f"path_{name}" for name in
+    assert list(watched.series) == [f"along_{name}" for name in
                                     ("loss_min", "loss_max", "change_min", "change_max", "smoothness")]  # fmt: skip
 
 
@@ -382,8 +382,8 @@ def test_a_run_resumed_has_the_same_series_bit_for_bit(tiny, stop_at):
 def test_a_state_of_another_run_is_refused():
     with pytest.raises(ValueError, match="10 steps|'smoothness': 10"):
         probes.Smoothness(STEPS + 1).load_state_dict(probes.Smoothness(STEPS).state_dict())
-    with pytest.raises(ValueError, match="path_loss_min"):
-        probes.Smoothness(STEPS).load_state_dict(probes.Path(STEPS).state_dict())
+    with pytest.raises(ValueError, match="along_loss_min"):
+        probes.Smoothness(STEPS).load_state_dict(probes.AlongGradient(STEPS).state_dict())
 
 
 def test_a_state_saved_does_not_change_with_the_run(tiny):
@@ -394,9 +394,10 @@ def test_a_state_saved_does_not_change_with_the_run(tiny):
 
 
 def test_probes_are_made_by_name():
-    made = {name: type(probes.make(name, 3)) for name in ("gradient_change", "smoothness", "path")}
-    assert made == {"gradient_change": probes.GradientChange, "smoothness": probes.Smoothness, "path": probes.Path}
-    with pytest.raises(ValueError, match="'beta' is unknown: use one of gradient_change, smoothness, path"):
+    kinds = [probes.GradientChange, probes.Smoothness, probes.AlongGradient, probes.Surface]
+    names = ["gradient_change", "smoothness", "along_gradient", "surface"]
+    assert [type(probes.make(name, 3)) for name in names] == kinds
+    with pytest.raises(ValueError, match="'beta' is unknown: use one of gradient_change, smoothness, along_gradient"):
         probes.make("beta", 3)
     with pytest.raises(ValueError, match="every 0"):
         probes.Smoothness(3, every=0)
@@ -462,3 +463,47 @@ def test_a_record_keeps_a_square_around_the_weights():
     assert np.array_equal(
         arrays["surface_loss"], probes.loss_surface(model, square, *[(-0.5, 0, 0.5)] * 2).astype("f4")
     )
+
+
+def surface_after(tiny, stop_at=None):
+    """The probe of a whole run of 10 steps and its trainer, gone through a checkpoint at `stop_at`."""
+    probe, (trainer, batches) = probes.Surface(STEPS), begin(MYNET, tiny)
+    if stop_at:
+        with contextlib.suppress(training.Stopped):
+            fit(trainer, batches, scores, probes=[probe], stop=lambda: trainer.step == stop_at)
+        buffer = io.BytesIO()
+        torch.save([trainer.state_dict(), probe.state_dict()], buffer)
+        buffer.seek(0)
+        states = torch.load(buffer, weights_only=True)
+        probe, (trainer, batches) = probes.Surface(STEPS), begin(MYNET, tiny)
+        trainer.load_state_dict(states[0])
+        probe.load_state_dict(states[1])
+    return probe, fit(trainer, batches, scores, probes=[probe])
+
+
+@pytest.mark.parametrize("stop_at", [None, 3])
+def test_a_runs_surface_is_that_of_its_last_weights_on_its_first_images(tiny, stop_at):
+    probe, trainer = surface_after(tiny, stop_at)
+    before = training.weights_sum(trainer.model)
+    assert probe.series == {}
+    probe.finish(trainer)
+    images, labels = training.make_batches(MYNET, tiny)(0)
+    middle = nn.functional.nll_loss(trainer.model.eval()(images), labels)
+    assert probe.series["surface_at"].tolist() == [-1, -0.5, 0, 0.5, 1]
+    assert probe.series["surface_loss"].shape == (5, 5)
+    assert probe.series["surface_loss"][2, 2].item() == pytest.approx(middle.item(), rel=1e-5)
+    assert training.weights_sum(trainer.model) == before
+
+
+def test_a_run_that_diverged_has_no_surface(tiny):
+    probe, trainer = surface_after(tiny)
+    trainer.diverged_at = 9
+    probe.finish(trainer)
+    assert probe.series == {}
+
+
+def test_a_long_run_has_a_finer_surface_on_more_images():
+    probe = probes.make("surface", 1000)
+    for batch in range(6):
+        probe(None, torch.full((2, 1), float(batch)), torch.zeros(2), None)
+    assert probe.points == 15 and [int(images[0]) for images, _ in probe.kept] == [0, 1, 2, 3]
