@@ -1,6 +1,7 @@
 """How the report's figures look: each function takes data and `ax`, draws, and gives `ax` back. It never trains, reads
 or shows anything; the same colour means the same thing in every notebook, and no figure needs colour to be read."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -8,9 +9,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 
 from helpers.experiments import Run
 from helpers.records import Record, Store
+from helpers.tables import NORMED, PLAIN, Band
 
 # Okabe and Ito's palette, safe for colour-blind readers, in an order of clearly different lightness.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
@@ -18,6 +21,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
 )  # fmt: skip
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (BLACK, (0, (5, 1, 1, 1, 1, 1))), (SKY, "-"))
 TRAIN, VALIDATION, RATE = ORANGE, BLUE, BLACK
+NETWORKS = {PLAIN: (ORANGE, "--", "////"), NORMED: (BLUE, "-", "")}  # with and without batch norm: edge and hatch
 MARKERS = "osD^vPX*<>hd"
 WIDTH = 7.2  # inches: the text width of the PDF
 
@@ -246,3 +250,91 @@ def noise_pair(pair: Mapping[str, list[Record]], ax: Axes) -> Axes:
         ax.fill_between(epochs, *series, color="0.6", alpha=0.4, lw=0, label="gap")
         ax.legend()
     return ax
+
+
+# ------------------------------------------------------------------------------------------ with and without batch norm
+
+
+def bands(found: Mapping[str, Band], label: str, ax: Axes, *, window: int = 50, log: bool = False) -> Axes:
+    """The bands of both networks against the step: raw in pale, means of their ends over `window` steps in front.
+
+    A dotted line stands where a run diverged; what is missing from a band is said above the plot.
+    """
+    for name, band in found.items():
+        if len(band.at):
+            _band(band, name, ax, window)
+    ax.set_title(_said({name: band.notes for name, band in found.items()}), loc="left", fontsize=8)
+    if not ax.lines:
+        return no_record(ax)
+    ax.set(xlabel="step", ylabel=label, yscale="log" if log else "linear")
+    ax.set_ylim(*_seen_range(found.values(), log))
+    ax.legend()
+    return ax
+
+
+def _band(band: Band, name: str, ax: Axes, window: int) -> None:
+    colour, line, hatch = NETWORKS[name]
+    spacing = max(1.0, float(np.median(np.diff(band.at)))) if len(band.at) > 1 else 1.0
+    low, high = (smooth(values, max(1, round(window / spacing))) for values in (band.low, band.high))
+    ax.fill_between(band.at, band.low, band.high, color=colour, alpha=0.2, lw=0, rasterized=True)
+    # Where low and high are the same, the two edges make one line.
+    ax.fill_between(band.at, low, high, facecolor=colour, alpha=0.35, hatch=hatch, edgecolor=colour, lw=0,
+                    label=f"{name}, {band.measured} of {band.runs} runs")  # fmt: skip
+    for edge in (low, high):
+        ax.plot(band.at, edge, line, color=colour, lw=1.3, marker="." if len(band.at) < 3 else "")
+    for end in band.ended:
+        ax.axvline(end, color=colour, ls=":", lw=1.2)
+
+
+def _said(notes: Mapping[str, Sequence[str]], width: int = 105) -> str:
+    """The notes of several networks as lines of at most `width` characters."""
+    lines = [f"{name}: {'; '.join(each)}" for name, each in notes.items() if each]
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, width))
+
+
+def _seen_range(found, log: bool) -> tuple[float | None, float | None]:
+    """Limits that leave out the outermost 0.5 % of the raw ends, which would press all the rest flat."""
+    ends = np.concatenate([values for band in found for values in (band.low, band.high)])
+    ends = ends[ends > 0] if log else ends
+    if not len(ends):
+        return None, None
+    low, high = np.percentile(ends, (0.5, 99.5))
+    margin = 0.05 * (high - low)
+    return (low / 1.1, high * 1.1) if log else (low - margin, high + margin)
+
+
+def surfaces(found: Mapping[str, Mapping[str, np.ndarray]], axes: Sequence[Axes]) -> Sequence[Axes]:
+    """The loss around each network's weights as contours, all on one logarithmic scale; a cross marks the weights.
+
+    `found`: network → arrays with `surface_at` (n,), positions in units of the weights' length, and `surface_loss`
+    (n, n), the second direction down its rows. Points whose loss is not finite are left white, and counted.
+    """
+    known = {name: arrays for name, arrays in found.items() if "surface_loss" in arrays}
+    finite = [each["surface_loss"][np.isfinite(each["surface_loss"])] for each in known.values()]
+    values = np.maximum(np.concatenate([[], *finite]), 1e-6)
+    levels = np.geomspace(values.min(), 1.001 * values.max(), 16) if len(values) else None
+    drawn = None
+    for (name, arrays), ax in zip(found.items(), axes, strict=True):
+        if name in known and levels is not None:
+            drawn = _surface(arrays, levels, ax)
+        else:
+            no_record(ax)
+        ax.set_title("\n".join(filter(None, (name, ax.get_title()))), fontsize=9)
+    if drawn is not None:
+        bar = axes[0].figure.colorbar(drawn, ax=list(axes), label="loss (nats)", format="%.2g", ticks=levels[::3])
+        bar.minorticks_off()
+    return axes
+
+
+def _surface(arrays: Mapping[str, np.ndarray], levels: np.ndarray, ax: Axes):
+    at, loss = arrays["surface_at"], np.asarray(arrays["surface_loss"], dtype=float)
+    unknown = ~np.isfinite(loss)
+    loss = np.ma.array(np.maximum(np.where(unknown, 1, loss), 1e-6), mask=unknown)
+    drawn = ax.contourf(at, at, loss, levels, cmap="viridis_r", norm=LogNorm(levels[0], levels[-1]))
+    ax.contour(at, at, loss, levels, colors="black", linewidths=0.4)
+    ax.plot(0, 0, "+", color="black", ms=9, mew=1.5)
+    ax.set(xlabel="first direction", ylabel="second direction", aspect="equal")
+    ax.grid(False)
+    if unknown.any():
+        ax.set_title(f"loss not finite at {unknown.sum()} of {unknown.size} points")
+    return drawn

@@ -4,13 +4,14 @@ from the records it is given; nothing is trained or read here."""
 import html
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from helpers import experiments, records
 from helpers.experiments import Run
-from helpers.records import Record, Selection
+from helpers.records import Record, Selection, Store
 from helpers.reported import reported
 
 DASH = "–"
@@ -178,10 +179,14 @@ def verdict(selection: Mapping[str, list[Record]], row: str, other: str, sigma: 
 
     The difference of two means over n₁ and n₂ runs has the standard deviation σ·√(1/n₁ + 1/n₂); twice that is noise.
     """
-    difference = gap(selection, row, other)
+    counts = [len(records.accuracies(selection[label])) for label in (row, other)]
+    return _beyond(gap(selection, row, other), counts, sigma)
+
+
+def _beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str:
+    """The verdict on a difference (points) of two means over so many runs each."""
     if difference is None or math.isnan(sigma):
         return "not measured yet"
-    counts = [len(records.accuracies(selection[label])) for label in (row, other)]
     bound = 2 * sigma * math.sqrt(sum(1 / count for count in counts))
     return "within noise" if abs(difference) <= bound else "holds" if difference > 0 else "does not hold"
 
@@ -253,3 +258,223 @@ def confused_pairs(confusion, classes, count: int = 8) -> Table:
     shares = frame["share of the class (%)"].map("{:.1f}".format)
     texts = frame.assign(**{"images": frame["images"].astype(str), "share of the class (%)": shares})
     return Table(frame, "The most confused pairs of classes, on the test set.", texts)
+
+
+# ------------------------------------------------------------------------------------------ batch norm: whole runs
+
+PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tables and figures give them
+
+
+def networks(rows: Mapping[str, Run], selection: Mapping[str, list[Record]]) -> dict[str, dict[str, list[Record]]]:
+    """The rows of a table by network, "VGG-A" and "VGG-A + BN": each a mapping of learning rate → records."""
+    found: dict[str, dict[str, list[Record]]] = {PLAIN: {}, NORMED: {}}
+    for label, run in rows.items():
+        name = NORMED if run.options.get("batch_norm", True) else PLAIN
+        found[name][f"{run.lr:g}"] = selection[label]
+    return found
+
+
+def time_ratio(selection: Mapping[str, list[Record]], row: str, other: str) -> float:
+    """Seconds an epoch of `row` over those of `other`, fastest epochs; NaN where one has no record."""
+    ours, theirs = (records.mean(each.fastest_epoch for each in selection[label]) for label in (row, other))
+    return ours / theirs if ours and theirs else math.nan
+
+
+def reported_time_ratio(section: str, table: str, row: str, other: str) -> float:
+    """The same ratio as the report states it; NaN where it gives no times."""
+    ours, theirs = (reported(section, table, label).seconds for label in (row, other))
+    return ours / theirs if ours and theirs else math.nan
+
+
+def epochs_gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
+    """Validation accuracy of `row` less that of `other`, mean over all epochs, in points: which one rises faster."""
+    means = [records.mean(records.mean(each.history["validation_accuracy"]) for each in selection[label] if each.test)
+             for label in (row, other)]  # fmt: skip
+    return None if None in means else 100 * (means[0] - means[1])
+
+
+def rises_faster(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> str:
+    """Whether validation accuracy of `row` rises faster: its mean over the epochs is higher by more than noise.
+
+    Noise is that of `verdict`, of one epoch's accuracy; the mean over several has less, so the bar is high.
+    """
+    counts = [len(records.accuracies(selection[label])) for label in (row, other)]
+    return _beyond(epochs_gap(selection, row, other), counts, sigma)
+
+
+def together(*verdicts: str) -> str:
+    """The verdict on a claim of several parts: it holds if each part does, and fails if one does."""
+    return next(each for each in ("not measured yet", "does not hold", "within noise", "holds") if each in verdicts)
+
+
+# ------------------------------------------------------------------------------------------ batch norm: bands
+
+STRETCHES = 20  # equal parts of a run, in each of which two bands are compared
+PLATEAU = 0.02  # how near to the loss of guessing a run has to end to be called stuck there, as a share of it
+
+
+class Band(NamedTuple):
+    """The range of a step-level series over several runs.
+
+    At step `at[i]` of `steps` it goes from `low[i]` to `high[i]`; steps at which nothing was measured are left out.
+    `measured` of `runs` runs have the series; `ended`: the steps at which runs diverged; `notes`: in words, what is
+    missing from the band.
+    """
+
+    at: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    steps: int
+    measured: int
+    runs: int
+    ended: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def middle(self) -> np.ndarray:
+        return (self.low + self.high) / 2
+
+    @property
+    def width(self) -> np.ndarray:
+        return self.high - self.low
+
+
+def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str | None = None) -> Band:
+    """The range, at each step, of the series `what` over the first run of each of `rows`.
+
+    With `until` each run has a range of its own, from `what` to the series `until`. Series may differ in length and
+    hold NaN: a run that is missing, not measured, diverged, short, full of holes or stuck is named in the notes.
+    """
+    arrays = {label: _arrays(found, store) for label, found in rows.items()}
+    known = {label: each for label, each in arrays.items() if what in each}
+    steps = max((len(each[what]) for each in known.values()), default=0)
+    lows, highs = (_stacked([each[name] for each in known.values()], steps) for name in (what, until or what))
+    filled = np.isfinite(lows).sum(1)
+    notes = [f"{label} {note}" for label, found in rows.items() for note in _notes(found, arrays[label], what, steps)]
+    notes += [f"{label} measured at {count:,} of {max(filled):,} steps" for label, count in zip(known, filled)
+              if count < max(filled) and len(known[label][what]) == steps and not _ends(rows[label])]  # fmt: skip
+    at = np.flatnonzero(np.isfinite(lows).any(0) & np.isfinite(highs).any(0))
+    ended = tuple(end for found in rows.values() for end in _ends(found))
+    low, high = np.nanmin(lows[:, at], 0, initial=np.inf), np.nanmax(highs[:, at], 0, initial=-np.inf)
+    return Band(at, low, high, steps, len(known), len(rows), ended, tuple(notes))
+
+
+def _arrays(found: list[Record], store: Store) -> dict[str, np.ndarray]:
+    """The series beside a row's first record; none if there is no record, or its file can't be read."""
+    try:
+        return store.arrays(found[0]) if found else {}
+    except records.RecordError:
+        return {}
+
+
+def _stacked(series: Sequence[np.ndarray], steps: int) -> np.ndarray:
+    """(runs, steps): each series, filled up with NaN; what is not finite becomes NaN."""
+    stack = np.full((len(series), steps), np.nan)
+    for line, values in zip(stack, series):
+        line[: len(values)] = np.where(np.isfinite(values), values, np.nan)
+    return stack
+
+
+def _ends(found: list[Record]) -> list[int]:
+    return [found[0].diverged_at] if found and found[0].state == "diverged" else []
+
+
+def _notes(found: list[Record], arrays: Mapping[str, np.ndarray], what: str, steps: int) -> list[str]:
+    """What a reader of a band has to know of one of its runs."""
+    if not found:
+        return ["has no record yet"]
+    notes = [f"diverged at step {end:,}" for end in _ends(found)]
+    if what not in arrays:
+        return [*notes, "was not measured"]
+    if len(arrays[what]) < steps and not notes:
+        notes.append(f"ends at step {len(arrays[what]):,} of {steps:,}")
+    if not _ends(found) and stuck(arrays.get("step_loss", ())):
+        notes.append(f"stays at the loss of guessing, {math.log(10):.3f}")
+    return notes
+
+
+def stuck(losses: Sequence[float], classes: int = 10) -> bool:
+    """Whether a run ends where it can begin, at the loss of guessing: ln(classes), within 2 %."""
+    last = np.asarray(losses)[-max(1, len(losses) // 10) :]
+    return len(last) > 0 and abs(float(np.median(last)) / math.log(classes) - 1) < PLATEAU
+
+
+def _mean_of(band: Band, of: str, start: float, stop: float) -> float:
+    """The mean of a band's `of` ("middle" or "width") over the steps from `start` to `stop`; infinite if a run has
+    diverged by then, NaN if nothing was measured."""
+    values = getattr(band, of)[(band.at >= start) & (band.at < stop)]
+    return math.inf if any(end < stop for end in band.ended) else float(values.mean()) if len(values) else math.nan
+
+
+def stretches_won(plain: Band, normed: Band, of: str) -> tuple[int, int]:
+    """In how many of 20 equal stretches of the run the mean `of` is smaller in `normed`, and in how many larger."""
+    edges = np.linspace(0, max(plain.steps, normed.steps), STRETCHES + 1)
+    pairs = [[_mean_of(each, of, *ends) for each in (plain, normed)] for ends in zip(edges, edges[1:])]
+    return sum(b < a for a, b in pairs), sum(b > a for a, b in pairs)
+
+
+def smaller(plain: Band, normed: Band, of: str) -> str:
+    """Whether the "middle" or the "width" of a band is smaller with batch norm than without: a verdict.
+
+    The run is cut into 20 equal stretches and the means in each compared: a two-sided sign test at 5 % (15 of 20).
+    A run that diverged counts as infinite from there on. Neighbouring stretches are alike, so the bar is a low one.
+    """
+    if any(each.measured < each.runs or not len(each.at) for each in (plain, normed)):
+        return "not measured yet"
+    won, lost = stretches_won(plain, normed, of)
+    if _sign_test(won, lost) > 0.05:
+        return "within noise"
+    return "holds" if won > lost else "does not hold"
+
+
+def _sign_test(won: int, lost: int) -> float:
+    """The probability of a result at least as uneven from a fair coin."""
+    count, most = won + lost, max(won, lost)
+    return min(1.0, 2 * sum(math.comb(count, k) for k in range(most, count + 1)) / 2**count)
+
+
+def ratio(plain: Band, normed: Band, of: str, start: float = 0.0, stop: float = 1.0) -> float:
+    """The mean `of` without batch norm over that with it, from the share `start` to the share `stop` of the run."""
+    values = [getattr(each, of)[(each.at >= start * each.steps) & (each.at < stop * each.steps)]
+              for each in (plain, normed)]  # fmt: skip
+    if not all(len(each) and each.mean() for each in values):
+        return math.nan
+    return float(values[0].mean() / values[1].mean())
+
+
+def wider(plain: Band, normed: Band) -> float:
+    """The share of the steps that both bands have at which the one without batch norm is the wider; NaN without any."""
+    both = np.intersect1d(plain.at, normed.at)
+    if not len(both):
+        return math.nan
+    return float((plain.width[np.isin(plain.at, both)] > normed.width[np.isin(normed.at, both)]).mean())
+
+
+def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Table:
+    """What the bands of some quantities are like: quantity → network → band."""
+    entries = [{"quantity": what, "network": name, "median": _over(np.median, each.middle),
+                "mean width": _over(np.mean, each.width), "width / median": _over(np.median, each.width / each.middle),
+                "steps": len(each.at), "of": each.steps, "runs": each.measured, "rates": each.runs}
+               for what, found in quantities.items() for name, each in found.items()]  # fmt: skip
+    frame = pd.DataFrame(entries)
+    texts = frame.map(_text).drop(columns=["of", "rates"])
+    texts["steps"] = [f"{row.steps:,} of {row.of:,}" for row in frame.itertuples()]
+    texts["runs"] = [f"{row.runs} of {row.rates}" for row in frame.itertuples()]
+    return Table(frame, "The bands in numbers: median of their middle, width, steps and rates measured.", texts)
+
+
+def _over(take, values: np.ndarray) -> float:
+    return float(take(values)) if len(values) else math.nan
+
+
+def band_ratios(quantities: Mapping[str, Mapping[str, Band]]) -> Table:
+    """VGG-A over VGG-A + BN for each quantity: middle and width of the bands, over the run and in its outer thirds."""
+    parts = {"": (0, 1), " (first third)": (0, 1 / 3), " (last third)": (2 / 3, 1)}
+    entries = []
+    for what, found in quantities.items():
+        pair = found[PLAIN], found[NORMED]
+        ratios = {of + part: ratio(*pair, of, *ends) for of in ("middle", "width") for part, ends in parts.items()}
+        entries.append({"quantity": what, **ratios, "wider without (% of steps)": 100 * wider(*pair)})
+    return Table(
+        pd.DataFrame(entries), "Without batch norm over with it: above 1, the band with it is lower or narrower."
+    )

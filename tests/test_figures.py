@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from helpers import experiments, figures
+from helpers import experiments, figures, tables
 from tests.test_tables import laptop, record
 
 
@@ -81,3 +81,73 @@ def test_tradeoff_shows_each_row_on_both_axes_and_names_those_off_the_scale():
 
 def test_no_two_lines_of_one_figure_look_alike_in_grey():
     assert len({line for _, line in figures.LINES[:5]}) == 5
+
+
+# ------------------------------------------------------------------------------------------ batch norm
+
+
+def made(values, ended=(), notes=(), at=None):
+    at = np.arange(len(values)) if at is None else np.array(at)
+    return tables.Band(at, np.array(values, float), np.array(values, float) + 1, 100, 3, 4, ended, notes)
+
+
+def test_bands_show_raw_range_smoothed_edges_and_what_is_missing(ax):
+    plain = made([1.0, 2, 3, 4, 5], ended=(4,), notes=("0.002 diverged at step 4",))
+    assert figures.bands({tables.PLAIN: plain, tables.NORMED: made([0.0] * 5)}, "loss", ax, window=3) is ax
+    assert ax.get_title(loc="left") == "VGG-A: 0.002 diverged at step 4"
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["VGG-A, 3 of 4 runs", "VGG-A + BN, 3 of 4 runs"]
+    edges = [line.get_ydata() for line in ax.lines]
+    assert edges[0] == pytest.approx([1.5, 2, 3, 4, 4.5]) and edges[1] == pytest.approx(edges[0] + 1)
+    assert ax.lines[2].get_xdata() == [4, 4]  # where the run diverged
+    raw = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (raw.min(), raw.max()) == (1, 6)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss")
+
+
+def test_a_window_is_in_steps_also_where_few_are_measured(ax):
+    figures.bands({tables.PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=30)
+    assert ax.lines[0].get_ydata() == pytest.approx([1.5, 3, 4.5])
+    figures.bands({tables.PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=10)
+    assert ax.lines[2].get_ydata() == pytest.approx([0, 3, 6])
+
+
+def test_bands_without_a_record_say_so_and_name_the_rates(ax):
+    figures.bands({tables.PLAIN: made([], notes=("0.002 has no record yet",))}, "loss", ax)
+    assert ax.texts[0].get_text() == "no record yet"
+    assert ax.get_title(loc="left") == "VGG-A: 0.002 has no record yet"
+
+
+def test_long_notes_are_broken_into_lines():
+    said = figures._said({"one": ["word " * 30, "more"], "none": [], "two": ["x"]})
+    assert max(map(len, said.splitlines())) <= 105 and said.splitlines()[-1] == "two: x" and "none" not in said
+
+
+def test_a_logarithmic_band_may_hold_zeros(ax):
+    figures.bands({tables.PLAIN: made([0.0] * 10 + [1, 10])}, "x", ax, log=True)
+    low, high = ax.get_ylim()
+    assert ax.get_yscale() == "log" and 0 < low <= 1 and high >= 10
+
+
+def around(loss):
+    return {"surface_at": np.array([-1.0, 0, 1]), "surface_loss": np.array(loss, dtype="float32")}
+
+
+def test_surfaces_share_one_scale_and_count_what_is_not_finite():
+    figure, axes = plt.subplots(1, 3)
+    lower, higher = np.full((3, 3), 1.0), np.full((3, 3), 8.0)
+    lower[0, 0], higher[0, :2] = 0.5, np.nan
+    figures.surfaces({"a": around(lower), "b": around(higher), "c": {}}, axes)
+    limits = [ax.collections[0].get_clim() for ax in axes[:2]]
+    assert limits[0] == limits[1] == pytest.approx((0.5, 8), rel=0.01)
+    assert [ax.get_title() for ax in axes] == ["a", "b\nloss not finite at 2 of 9 points", "c"]
+    assert axes[2].texts[0].get_text() == "no record yet"
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("arrays", [{}, around(np.full((3, 3), np.nan))])
+def test_surfaces_without_a_value_are_no_record(arrays):
+    figure, axes = plt.subplots(1, 2)
+    figures.surfaces({"a": arrays, "b": {}}, axes)
+    assert [ax.texts[0].get_text() for ax in axes] == ["no record yet"] * 2
+    plt.close(figure)

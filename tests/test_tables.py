@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from helpers import experiments, records, tables
+from helpers.experiments import Run
 from helpers.records import Record, Score, Selection
 
 FIRST, SECOND = experiments.SECTION_1["1.2 batch norm"].values()
@@ -128,3 +130,174 @@ def test_confused_pairs_come_most_frequent_first():
 def test_mean_and_spread_leave_out_what_is_not_there():
     assert records.mean([1.0, None, 3.0]) == 2 and records.mean([None]) is None
     assert records.std([1.0]) is None
+
+
+# ------------------------------------------------------------------------------------------ batch norm
+
+
+def vgg(rate, batch_norm=True, seed=0):
+    return Run(model="VGG", options={"batch_norm": batch_norm}, lr=rate, momentum=0.9, epochs=3, seed=seed)
+
+
+def kept(store, run, diverged_at=None, **series):
+    """A record in `store` with these step-level series beside it."""
+    made = record(run, 0.5 if diverged_at is None else None).model_copy(update={"diverged_at": diverged_at})
+    return [store.write(made, {name: np.array(values, dtype="float32") for name, values in series.items()})]
+
+
+@pytest.fixture
+def rates(store):
+    """Three runs of ten steps: 1 + their number, but for the last, which ends at step 6 and has a hole at 2."""
+    last = [3.0, 3, math.nan, 3, 3, 3]
+    return {"a": kept(store, vgg(1e-3), x=[1.0] * 10), "b": kept(store, vgg(2e-3), x=[2.0] * 10),
+            "c": kept(store, vgg(3e-3), x=last)}  # fmt: skip
+
+
+def test_a_band_spans_the_runs_and_names_what_is_short_or_has_holes(rates, store):
+    band = tables.band(rates, store, "x")
+    assert band.at.tolist() == list(range(10)) and (band.steps, band.measured, band.runs) == (10, 3, 3)
+    assert band.low.tolist() == [1] * 10 and band.high.tolist() == [3, 3, 2, 3, 3, 3, 2, 2, 2, 2]
+    assert band.notes == ("c ends at step 6 of 10",)
+    rates["c"] = kept(store, vgg(3e-3), x=[3.0, math.nan, math.inf] + [3] * 7)
+    band = tables.band(rates, store, "x")
+    assert band.high.tolist() == [3, 2, 2] + [3] * 7 and band.notes == ("c measured at 8 of 10 steps",)
+
+
+def test_a_band_leaves_out_steps_at_which_nothing_was_measured(store):
+    sparse = {"a": kept(store, vgg(1e-3), x=[math.nan, 1, math.nan, 3])}
+    band = tables.band(sparse, store, "x")
+    assert (band.at.tolist(), band.low.tolist(), band.steps, band.notes) == ([1, 3], [1, 3], 4, ())
+
+
+def test_a_band_names_runs_that_are_missing_unmeasured_unreadable_or_diverged(rates, store):
+    rates |= {"none": [], "plain": kept(store, vgg(4e-3), step_loss=[1.0])}
+    rates["c"] = kept(store, vgg(3e-3), diverged_at=5, x=[3.0] * 5 + [math.nan])
+    store.path(vgg(2e-3), ".npz").write_bytes(b"")
+    band = tables.band(rates, store, "x")
+    assert (band.measured, band.runs, band.ended) == (2, 5, (5,))
+    assert band.notes == ("b was not measured", "c diverged at step 5", "none has no record yet",
+                          "plain was not measured")  # fmt: skip
+    assert band.high.tolist() == [3] * 5 + [1] * 5
+
+
+def test_a_band_of_no_record_is_empty(store):
+    band = tables.band({"a": []}, store, "x")
+    assert len(band.at) == 0 and (band.steps, band.measured, band.runs) == (0, 0, 1)
+    numbers = tables.band_numbers({"x": {tables.PLAIN: band, tables.NORMED: band}})
+    assert "0 of 1" in repr(numbers) and "–" in repr(numbers)
+    assert "–" in repr(tables.band_ratios({"x": {tables.PLAIN: band, tables.NORMED: band}}))
+
+
+def test_a_run_that_stays_at_the_loss_of_guessing_is_named(store):
+    rows = {
+        "a": kept(store, vgg(1e-3), step_loss=[2.31] * 20),
+        "b": kept(store, vgg(2e-3), step_loss=[2.3] * 18 + [2, 2]),
+    }
+    assert tables.band(rows, store, "step_loss").notes == ("a stays at the loss of guessing, 2.303",)
+    assert not tables.stuck([]) and tables.stuck([2.26]) and not tables.stuck([2.25])
+
+
+def test_a_band_of_runs_that_each_have_a_range(store):
+    rows = {
+        "a": kept(store, vgg(1e-3), low=[1.0, 2], high=[3.0, 4]),
+        "b": kept(store, vgg(2e-3), low=[0.0, 5], high=[1.0, 6]),
+    }
+    band = tables.band(rows, store, "low", until="high")
+    assert (band.low.tolist(), band.high.tolist()) == ([0, 2], [3, 6])
+    assert (band.middle.tolist(), band.width.tolist()) == ([1.5, 4], [3, 4])
+
+
+def made_band(low, high, ended=(), runs=1, at=None):
+    at = np.arange(len(low)) if at is None else np.array(at)
+    return tables.Band(at, np.array(low, float), np.array(high, float), 100, 1, runs, ended, ())
+
+
+def halves(first, second):
+    return np.repeat([first, second], 50)
+
+
+@pytest.mark.parametrize(
+    "plain, normed, middle, width",
+    [
+        ((3, 5), (1, 2), "holds", "holds"),
+        ((1, 2), (3, 5), "does not hold", "does not hold"),
+        ((1, 2), (1, 2), "within noise", "within noise"),
+        ((0, 6), (2, 5), "does not hold", "holds"),  # lower, and wider
+    ],
+)
+def test_bands_are_compared_by_their_middles_and_widths(plain, normed, middle, width):
+    plain, normed = (made_band([low] * 100, [high] * 100) for low, high in (plain, normed))
+    assert (tables.smaller(plain, normed, "middle"), tables.smaller(plain, normed, "width")) == (middle, width)
+
+
+@pytest.mark.parametrize(
+    "won, verdict", [(15, "holds"), (14, "within noise"), (6, "within noise"), (5, "does not hold")]
+)
+def test_fifteen_of_twenty_stretches_decide(won, verdict):
+    normed = np.repeat([0.0] * won + [2.0] * (20 - won), 5)
+    plain, normed = made_band([1] * 100, [1] * 100), made_band(normed, normed)
+    assert tables.stretches_won(plain, normed, "middle") == (won, 20 - won)
+    assert tables.smaller(plain, normed, "middle") == verdict
+
+
+def test_the_sign_test_by_hand():
+    assert [tables._sign_test(*counts) for counts in ((0, 0), (3, 0), (3, 1), (0, 6))] == [1, 0.25, 0.625, 2 / 64]
+
+
+def test_a_diverged_run_counts_as_infinite_from_there_on():
+    # Until step 25 the band with batch norm is the wider; then the other network has lost a run.
+    plain, normed = made_band([0] * 100, [1] * 100, ended=(25,)), made_band([0] * 100, [2] * 100)
+    assert tables.stretches_won(plain, normed, "width") == (15, 5)
+    assert tables.stretches_won(plain, normed._replace(ended=(25,)), "width") == (0, 5)
+
+
+def test_bands_that_are_incomplete_have_no_verdict():
+    whole = made_band([0] * 100, [1] * 100)
+    assert tables.smaller(whole, whole._replace(runs=2), "width") == "not measured yet"
+    assert tables.smaller(made_band([], []), whole, "width") == "not measured yet"
+
+
+def test_ratios_of_bands_over_parts_of_the_run():
+    plain, normed = made_band(halves(4, 1), halves(10, 3)), made_band(halves(1, 1), halves(4, 2))
+    # Widths 6 and 2 without, 3 and 1 with; middles 7 and 2, 2.5 and 1.5.
+    assert tables.ratio(plain, normed, "width") == 2
+    assert tables.ratio(plain, normed, "middle", 0, 0.5) == pytest.approx(2.8)
+    assert tables.ratio(plain, normed, "middle", 0.5, 1) == pytest.approx(4 / 3)
+    assert tables.wider(plain, normed) == 1 and tables.wider(normed, plain) == 0
+    assert tables.wider(plain, made_band([0, 0], [9, 0], at=[3, 70])) == 0.5
+    table = tables.band_ratios({"x": {tables.PLAIN: plain, tables.NORMED: normed}})
+    assert table.frame.iloc[0]["width"] == 2 and table.frame.iloc[0]["middle (first third)"] == pytest.approx(2.8)
+
+
+def test_a_band_in_numbers():
+    band = made_band([0] * 50, np.r_[[2] * 25, [4] * 25], at=range(0, 100, 2))
+    entry = tables.band_numbers({"x": {tables.PLAIN: band}}).frame.iloc[0]
+    assert (entry["median"], entry["mean width"], entry["width / median"], entry["steps"]) == (1.5, 3, 2, 50)
+
+
+def test_rows_are_sorted_by_network_and_rate():
+    rows = {"one": vgg(1e-3), "two": vgg(2e-3, False)}
+    found = {"one": ["x"], "two": []}
+    assert tables.networks(rows, found) == {"VGG-A": {"0.002": []}, "VGG-A + BN": {"0.001": ["x"]}}
+
+
+def test_times_are_compared_by_the_fastest_epochs(pair):
+    pair = selection({"with": [record(laptop(SECOND), 0.7, seconds=(30.0, 12.0))],
+                      "without": [record(laptop(FIRST), 0.7, seconds=(10.0, 10.0))], "none": []})  # fmt: skip
+    assert tables.time_ratio(pair, "with", "without") == 1.2 and math.isnan(tables.time_ratio(pair, "with", "none"))
+    assert tables.reported_time_ratio("1", "1.2 batch norm", "with", "without") == pytest.approx(496.68 / 493.27)
+    assert math.isnan(tables.reported_time_ratio("1", "1.2 batch norm", "with", "none"))
+
+
+def test_which_rises_faster_is_the_mean_over_the_epochs(pair):
+    # Validation .3 and .7 against .3 and .71, .3 and .73: means .5 against .51, a gap of 1 point; noise 2.449 σ.
+    assert tables.epochs_gap(pair, "with", "without") == pytest.approx(1)
+    assert [tables.rises_faster(pair, "with", "without", sigma) for sigma in (0.4, 0.42)] == ["holds", "within noise"]
+    assert tables.rises_faster({"a": [], "b": []}, "a", "b", 1.0) == "not measured yet"
+
+
+def test_a_claim_of_several_parts():
+    assert tables.together("holds", "holds") == "holds"
+    assert tables.together("holds", "within noise") == "within noise"
+    assert tables.together("within noise", "does not hold", "holds") == "does not hold"
+    assert tables.together("does not hold", "not measured yet") == "not measured yet"

@@ -1,0 +1,356 @@
+"""What can be measured of a network at one moment of its training: how its gradient changes from step to step, and how
+loss and gradient change around its weights. A probe must never change the run: weights, gradients, buffers, mode and
+random state are left as they were found."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+Loss = Callable[[nn.Module], torch.Tensor]  # the scalar loss on a fixed batch at the model's current parameters
+Tensors = Sequence[torch.Tensor]
+
+FRACTIONS = (0.25, 0.5, 1.0)  # of the step, for the effective smoothness
+MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # of the step, along its gradient: the range of Santurkar et al., 2018, figure 4
+
+
+# ------------------------------------------------------------------------------------------ measuring
+
+
+def gradient_change(before: Tensors, after: Tensors) -> float:
+    """‖after − before‖₂ over two lists of tensors of the same shapes (Santurkar et al., 2018, section 3.2).
+
+    ValueError: the lists or two of their tensors don't fit together.
+    """
+    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"gradients of shapes {shapes[0]} and {shapes[1]} can't be compared: they must be the same")
+    return _norm([b - a for a, b in zip(before, after)])
+
+
+def effective_smoothness(model: nn.Module, loss: Loss, lr: float, fractions: Sequence[float] = FRACTIONS) -> float:
+    """β = max over a in `fractions` of ‖∇f(x − a·lr·g) − g‖ / (a·lr·‖g‖), g = ∇f(x): change of gradient per distance.
+
+    `loss(model)` gives the scalar f, each time from the same random state and without autocast (Santurkar et al., 2018,
+    section 3.2: the "effective" β-smoothness). 0 where g is 0; NaN or infinite where a gradient is. The model and what
+    belongs to it come back as they were; its parameters are written meanwhile, so call it after `backward`, not before.
+    ValueError: a rate, fraction or precision that can't be measured with.
+    """
+    if not lr > 0:
+        raise ValueError(f"lr {lr} is not allowed: it must be above 0")
+    return _largest(along_gradient(model, loss, [a * lr for a in fractions])["smoothness"])
+
+
+def along_gradient(model: nn.Module, loss: Loss, distances: Sequence[float]) -> dict[str, list[float]]:
+    """What is met at x − d·g for each d of `distances` (rates, not lengths), downhill from the parameters x, g = ∇f(x).
+
+    `loss`: f(x − d·g); `change`: ‖∇f(x − d·g) − g‖₂; `smoothness`: that over the distance d·‖g‖₂, 0 where g is 0.
+    Santurkar et al., 2018, figure 4. The model comes back as with `effective_smoothness`, and the errors are the same.
+    """
+    return _along(model, loss, distances)
+
+
+def _along(model: nn.Module, loss: Loss, distances: Sequence[float], gradient: Tensors | None = None) -> dict:
+    """`along_gradient`, where `gradient` may be known already."""
+    if not distances or not all(distance > 0 for distance in distances):
+        raise ValueError(f"distances {list(distances)} are not allowed: give at least one, all above 0")
+    found = {"loss": [], "change": [], "smoothness": []}
+    gradient = _evaluate(model, loss)[1] if gradient is None else gradient
+    length = _norm(gradient)
+    for distance in distances:
+        with _moved(_parameters(model), gradient, -distance):
+            value, there = _evaluate(model, loss)
+        change = gradient_change(gradient, there)
+        found["loss"].append(value)
+        found["change"].append(change)
+        found["smoothness"].append(change / (distance * length) if length else 0.0)
+    return found
+
+
+def _evaluate(model: nn.Module, loss: Loss) -> tuple[float, Tensors]:
+    """f and ∇f at the model's parameters; `.grad` is left alone."""
+    parameters = _parameters(model)
+    with _as_found(model), torch.enable_grad():
+        value = loss(model)
+        return value.item(), torch.autograd.grad(value, parameters, materialize_grads=True)
+
+
+def _parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are learned. ValueError: one of them is in half precision, in which rounding swamps β."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        if torch.finfo(parameter.dtype).bits < 32:
+            raise ValueError(f"parameters in {parameter.dtype} are not allowed: give the model in float32 or float64")
+    return parameters
+
+
+def _norm(tensors: Tensors) -> float:
+    """‖·‖₂ over all elements, summed in float64: over millions of them float32 loses digits."""
+    norms = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack(norms)).item()
+
+
+def _largest(values: Sequence[float]) -> float:
+    """The maximum, NaN if there is one: Python's `max` would pass over it."""
+    return float(np.max(values))
+
+
+# ------------------------------------------------------------------------------------------ leaving no trace
+
+
+@contextlib.contextmanager
+def _moved(parameters: Sequence[nn.Parameter], direction: Tensors, distance: float) -> Iterator[None]:
+    """The parameters at x + distance · direction meanwhile, and bit for bit at x again after it."""
+    found = [parameter.detach().clone() for parameter in parameters]
+    try:
+        with torch.no_grad():
+            for parameter, towards in zip(parameters, direction, strict=True):
+                parameter.add_(towards, alpha=distance)
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, found, strict=True):
+                parameter.copy_(value)
+
+
+@contextlib.contextmanager
+def _as_found(model: nn.Module) -> Iterator[None]:
+    """Buffers, mode and random state are after it what they were before, whatever happens; without autocast."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
+               for name, buffer in module.named_buffers(recurse=False)]  # fmt: skip
+    device = next(model.parameters()).device
+    try:
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            torch.autocast(device.type, enabled=False),
+        ):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for module, name, buffer, value in buffers:
+                setattr(module, name, buffer.copy_(value))
+
+
+# ------------------------------------------------------------------------------------------ probes of the training loop
+
+
+class StepProbe:
+    """Called at each step of `training.fit`, between backward and update, as probe(trainer, images, labels, loss).
+
+    `series`: name → what was measured, (steps,) float32, NaN at steps where nothing was. `state_dict` goes into a
+    checkpoint, so that a run that goes on from there ends with the same series bit for bit.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, steps: int, every: int = 1):
+        if every < 1:
+            raise ValueError(f"every {every} is not allowed: it must be at least 1")
+        self.every = every
+        self.series = {name: torch.full((steps,), torch.nan) for name in self.names}
+
+    def __call__(self, trainer, images: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
+        if trainer.step % self.every == 0:
+            for name, value in self.measure(trainer, _loss_on(trainer, images, labels)).items():
+                self.series[name][trainer.step] = value
+
+    def measure(self, trainer, loss: Loss) -> dict[str, float]:
+        """The values of this step by name of series; `loss` is the float32 loss on the step's own batch."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict:
+        return {"series": {name: values.clone() for name, values in self.series.items()}}
+
+    def load_state_dict(self, state: dict) -> None:
+        """ValueError: the state is of a run of another length or of another probe."""
+        lengths = [{name: len(values) for name, values in series.items()} for series in (self.series, state["series"])]
+        if lengths[0] != lengths[1]:
+            raise ValueError(f"the state has series of {lengths[1]} steps, the run of {lengths[0]}")
+        for name, values in state["series"].items():
+            self.series[name].copy_(values)
+
+
+class GradientChange(StepProbe):
+    """`gradient_change`: ‖g(k) − g(k−1)‖₂ at step k over all parameters; NaN at step 0.
+
+    Where training is in bfloat16 each g is computed again in float32 (with a dropout mask of its own).
+    """
+
+    names = ("gradient_change",)
+
+    def __init__(self, steps: int):
+        super().__init__(steps)
+        self.previous: Tensors | None = None
+
+    def measure(self, trainer, loss: Loss) -> dict[str, float]:
+        gradient = _own_gradient(trainer) or _evaluate(trainer.model, loss)[1]
+        before, self.previous = self.previous, [each.clone() for each in gradient]
+        if before is None:
+            return {}
+        here = [old.to(new.device) for old, new in zip(before, gradient)]  # a checkpoint is read to the CPU
+        return {"gradient_change": gradient_change(here, gradient)}
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "previous": self.previous}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        self.previous = state["previous"]
+
+
+class Smoothness(StepProbe):
+    """`smoothness`: `effective_smoothness` on the step's own batch at its current rate, at every `every`-th step."""
+
+    names = ("smoothness",)
+
+    def __init__(self, steps: int, every: int = 10):
+        super().__init__(steps, every)
+
+    def measure(self, trainer, loss: Loss) -> dict[str, float]:
+        return {"smoothness": _largest(_along_step(trainer, loss, FRACTIONS)["smoothness"])}
+
+
+class AlongGradient(StepProbe):
+    """What lies along the step's gradient, from half to four times the step (Santurkar et al., 2018, figure 4).
+
+    `along_loss_min`, `along_loss_max`, `along_change_min`, `along_change_max`: range of the loss and of the distance
+    between gradients; `along_smoothness`: the largest change of gradient per distance. At every `every`-th step.
+    """
+
+    names = ("along_loss_min", "along_loss_max", "along_change_min", "along_change_max", "along_smoothness")
+
+    def __init__(self, steps: int, every: int = 50):
+        super().__init__(steps, every)
+
+    def measure(self, trainer, loss: Loss) -> dict[str, float]:
+        found = _along_step(trainer, loss, MULTIPLES)
+        ends = {"min": np.min, "max": np.max}  # both pass on a NaN
+        ranges = {f"along_{what}_{end}": take(found[what]) for what in ("loss", "change") for end, take in ends.items()}
+        return {**ranges, "along_smoothness": _largest(found["smoothness"])}
+
+
+class Surface(StepProbe):
+    """`loss_surface` around the weights at the end of the run, on the images of its first steps.
+
+    `finish(trainer)` makes the series `surface_at` (n,) and `surface_loss` (n, n), see `surface_arrays`; none of a run
+    that diverged. 15 points a side and the images of 4 steps; 5 and 1 where the run is too short to mean anything.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__(steps)
+        self.points, self.batches = (15, 4) if steps > 100 else (5, 1)
+        self.kept: list[list[torch.Tensor]] = []
+
+    def __call__(self, trainer, images: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
+        if len(self.kept) < self.batches:
+            self.kept.append([images.clone(), labels.clone()])
+
+    def finish(self, trainer) -> None:
+        if trainer.diverged_at is None and self.kept:
+            images, labels = (torch.cat(parts).to(trainer.engine.device) for parts in zip(*self.kept))
+            arrays = surface_arrays(trainer.model, _loss_on(trainer, images, labels), self.points)
+            self.series = {name: torch.from_numpy(values) for name, values in arrays.items()}
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "kept": self.kept}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        self.kept = state["kept"]
+
+
+PROBES = {
+    "gradient_change": GradientChange,
+    "smoothness": Smoothness,
+    "along_gradient": AlongGradient,
+    "surface": Surface,
+}
+
+
+def make(name: str, steps: int) -> StepProbe:
+    """The probe called `name`, for a run of `steps` steps. Raises ValueError for an unknown name."""
+    if name not in PROBES:
+        raise ValueError(f"probe {name!r} is unknown: use one of {', '.join(PROBES)}")
+    return PROBES[name](steps)
+
+
+def _loss_on(trainer, images: torch.Tensor, labels: torch.Tensor) -> Loss:
+    return lambda model: trainer.criterion(model(images).float(), labels)
+
+
+def _along_step(trainer, loss: Loss, multiples: Sequence[float]) -> dict[str, list[float]]:
+    """`along_gradient` at `multiples` of the step's rate."""
+    lr = trainer.optimizer.param_groups[0]["lr"]
+    # Dropout draws another mask by now than the step itself did, so that its gradient is not the one to compare with.
+    gradient = None if _drops(trainer.model) else _own_gradient(trainer)
+    return _along(trainer.model, loss, [multiple * lr for multiple in multiples], gradient)
+
+
+def _own_gradient(trainer) -> Tensors | None:
+    """The gradient that the step has just computed; None where that was not in float32."""
+    if trainer.engine.precision != "float32":
+        return None
+    parameters = _parameters(trainer.model)
+    return [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
+
+
+def _drops(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in model.modules())
+
+
+# ------------------------------------------------------------------------------------------ the surface around a point
+
+
+def filter_direction(model: nn.Module, generator: torch.Generator) -> Tensors:
+    """A random direction in the space of the model's parameters, filter by filter as long as the weights.
+
+    d ← d/‖d‖ · ‖w‖ for each filter of a convolution and each row of a linear layer; 0 for biases and batch norm
+    (Li et al., 2018, section 4).
+    """
+    return [_like_filters(parameter.detach(), generator) for parameter in _parameters(model)]
+
+
+def _like_filters(weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if weight.ndim < 2:
+        return torch.zeros_like(weight)
+    noise = torch.randn(weight.shape, generator=generator).to(weight)
+    return noise * (_filter_norms(weight) / _filter_norms(noise))
+
+
+def _filter_norms(weight: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
+
+
+def loss_surface(model: nn.Module, loss: Loss, xs: Sequence[float], ys: Sequence[float], seed: int = 0) -> np.ndarray:
+    """The loss in evaluation mode at w + x·d₁ + y·d₂, (len(ys), len(xs)); d₁ and d₂ are two of `filter_direction`.
+
+    The model comes back as with `effective_smoothness`; a loss that is not finite stays what it is.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (filter_direction(model, generator) for _ in range(2))
+    surface = np.empty((len(ys), len(xs)))
+    for j, y in enumerate(ys):
+        for i, x in enumerate(xs):
+            surface[j, i] = _loss_at(model, loss, [x * a + y * b for a, b in zip(first, second)])
+    return surface
+
+
+def surface_arrays(model: nn.Module, loss: Loss, points: int = 15, reach: float = 1.0, seed: int = 0) -> dict:
+    """`loss_surface` on a square grid around the weights, as a record keeps it.
+
+    `surface_at` (points,): from −reach to +reach in units of the weights' length; `surface_loss` (points, points).
+    """
+    at = np.linspace(-reach, reach, points)
+    return {"surface_at": at, "surface_loss": loss_surface(model, loss, at, at, seed).astype(np.float32)}
+
+
+@torch.no_grad()
+def _loss_at(model: nn.Module, loss: Loss, offset: Tensors) -> float:
+    with _moved(_parameters(model), offset, 1.0), _as_found(model):
+        model.eval()
+        return loss(model).item()
