@@ -289,6 +289,27 @@ def test_times_are_compared_by_the_fastest_epochs(pair):
     assert math.isnan(tables.reported_time_ratio("1", "1.2 batch norm", "with", "none"))
 
 
+def test_seconds_of_both_networks_stand_beside_the_reports():
+    rows = {
+        tables.PLAIN: [record(laptop(FIRST), 0.7)],
+        tables.NORMED: [record(laptop(SECOND), 0.7, seconds=(15.0, 20.0))],
+    }
+    frame = tables.times({"SGD": rows, "Adam": {tables.PLAIN: [], tables.NORMED: []}}, "2", "2.1 accuracy").frame
+    assert frame.iloc[0].tolist() == ["SGD", 10, 15, 1.5] and frame.iloc[1].isna().sum() == 3
+    assert frame.iloc[2].tolist() == [
+        "report",
+        pytest.approx(14.53),
+        pytest.approx(18.34),
+        pytest.approx(18.34 / 14.53),
+    ]
+
+
+def test_the_distance_from_the_report_is_a_mean_over_the_rows(pair):
+    # .70 against .716 and .72 against .718
+    assert tables.misses("1", "1.2 batch norm", pair) == pytest.approx(0.9)
+    assert math.isnan(tables.misses("1", "1.2 batch norm", {"with": [], "without": pair["without"]}))
+
+
 def test_which_rises_faster_is_the_mean_over_the_epochs(pair):
     # Validation .3 and .7 against .3 and .71, .3 and .73: means .5 against .51, a gap of 1 point; noise 2.449 σ.
     assert tables.epochs_gap(pair, "with", "without") == pytest.approx(1)
@@ -301,3 +322,16 @@ def test_a_claim_of_several_parts():
     assert tables.together("holds", "within noise") == "within noise"
     assert tables.together("within noise", "does not hold", "holds") == "does not hold"
     assert tables.together("does not hold", "not measured yet") == "not measured yet"
+
+
+def test_bands_in_words():
+    plain, normed = made_band(halves(4, 1), halves(10, 3)), made_band(halves(1, 1), halves(4, 2))
+    words = tables.band_words({tables.PLAIN: plain, tables.NORMED: normed})
+    assert "lies 2.25 times as high as with it, and the band is 2 times as wide" in words  # middles 4.5 and 2
+    assert "at 100 % of the steps" in words and words.count("**holds** (20 of 20 stretches of the run)") == 2
+    assert tables.band_words({tables.PLAIN: made_band([], []), tables.NORMED: normed}) == "Not measured yet."
+
+
+def test_the_basin_is_the_share_of_a_surface_better_than_guessing():
+    assert tables.basin({"surface_loss": np.array([[1, 2.3], [2.4, np.nan]])}) == 0.5
+    assert math.isnan(tables.basin({}))
