@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 VALIDATION = 10_000
 PAD = 4  # pixels on each side from which the random crop may take
+SHIFT = 2  # the same for the smaller one that MNIST's digits bear
 
 # Published MD5 sums: of CIFAR-10's files in torchvision.datasets.CIFAR10, of MNIST's as unpacked.
 CHECKSUMS = {
@@ -211,8 +212,8 @@ def normalize(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> to
 class Batches:
     """The training batches of one run: `batches(step)` → images (n, C, H, W) float32 and labels (n,).
 
-    `len(batches)` is the number of steps an epoch; each epoch has its own order. `augment` holds "crop" and "flip" as
-    wanted. Random choices are drawn on the CPU, so that they are the same on every device.
+    `len(batches)` is the number of steps an epoch; each epoch has its own order. `augment` holds "crop", "shift"
+    and "flip" as wanted. Random choices are drawn on the CPU, so that they are the same on every device.
     """
 
     def __init__(self, split: Split, size: int, seed: int, augment=(), mean=None, std=None, device="cpu"):
@@ -242,9 +243,10 @@ class Batches:
 
     def _augmented(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         device, count = images.device, len(images)
-        if "crop" in self.augment:
-            down, right = torch.randint(2 * PAD + 1, (2, count), generator=generator).to(device)
-            images = crop(images, down, right)
+        for name, pad in (("crop", PAD), ("shift", SHIFT)):
+            if name in self.augment:
+                down, right = torch.randint(2 * pad + 1, (2, count), generator=generator).to(device)
+                images = crop(images, down, right, pad)
         if "flip" in self.augment:
             images = flip(images, (torch.rand(count, generator=generator) < 0.5).to(device))
         return images

@@ -4,6 +4,7 @@ Nothing is trained or read here; a run names its model, loss and optimizer, and 
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 
 BUDGETS = ("smoke", "laptop", "paper")  # from the cheapest to the report's own
 LAPTOP_EPOCHS = {"MyNet": 10, "MyResNet9": 10, "VGG": 5}  # what is not named here is trained in full
+LAPTOP_LANDSCAPE_EPOCHS = 3  # of runs whose gradients are measured
 SMOKE_EPOCHS, SMOKE_IMAGES = 2, 256
 # Seconds an epoch on one core with bfloat16; only their order matters, short runs go before long ones.
 SECONDS_PER_EPOCH = {"LeNet": 5, "MyNet": 27, "VGG": 200, "MyResNet9": 208}
@@ -100,6 +102,18 @@ class Steps(Schedule):
         return lr * self.factor ** sum(done >= at for at in self.at)
 
 
+class Cosine(Schedule):
+    """Up to the run's `lr` in a straight line over the fraction `warmup`, then down to 0 as half a cosine wave."""
+
+    kind: Literal["cosine"]
+    warmup: Share = 0.0
+
+    def rate(self, lr: float, done: float) -> float:
+        if done < self.warmup:
+            return lr * done / self.warmup
+        return lr * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup))) / 2
+
+
 # ------------------------------------------------------------------------------------------ models' options
 
 
@@ -132,29 +146,45 @@ OPTIONS = {options.__name__: options for options in (MyNet, MyResNet9, VGG, LeNe
 # ------------------------------------------------------------------------------------------ runs
 
 
+Optimizer = Literal["sgd", "adam", "rmsprop", "dessilbi", "dessilbi_adam", "linbreg", "adabreg"]
+Probe = Literal["gradient_change", "smoothness", "path"]
+
+
 class Run(Frozen):
     """One training run, described completely: the same Run on the same machine gives the same numbers.
 
-    `options` are the model's; `augment` holds "crop" (pad 4) and "flip"; `images` cuts each split to its first few;
-    `start` is the run whose final weights this one starts from. Raises ValueError naming the value that is not allowed.
+    `options` are the model's; `augment` holds "crop" (pad 4), "shift" (pad 2) and "flip"; `images` cuts each split to
+    its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's; `lam`:
+    the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters that these start with; `penalized`:
+    the layers that are to become sparse, all if none is named. `precision`: "auto" for what is fastest, "float32" where
+    that matters. `probes`: what is measured along the way, which changes nothing of the run. `mask`: weights that stay
+    zero. Raises ValueError naming what is not allowed.
     """
 
     data: Literal["cifar10", "mnist"] = "cifar10"
     model: Literal["MyNet", "MyResNet9", "VGG", "LeNet"]
     options: dict[str, Any] = {}
     loss: Literal["cross_entropy", "nll"] = "cross_entropy"
-    optimizer: Literal["sgd", "adam", "rmsprop"] = "sgd"
+    optimizer: Optimizer = "sgd"
     lr: Positive
     momentum: Share = 0.0
+    kappa: Positive = 1.0
+    mu: Positive = 100.0
+    lam: NonNegative = 0.0
+    density: Fraction = 1.0
+    penalized: tuple[str, ...] = ()
     weight_decay: NonNegative = 0.0
-    schedule: Annotated[Constant | Cyclic | Steps, Field(discriminator="kind")] = Constant()
+    schedule: Annotated[Constant | Cyclic | Steps | Cosine, Field(discriminator="kind")] = Constant()
     epochs: Count
     batch_size: Count = 64
-    augment: tuple[Literal["crop", "flip"], ...] = ()
+    augment: tuple[Literal["crop", "shift", "flip"], ...] = ()
     normalize: bool = True
     images: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32"] = "auto"
+    probes: tuple[Probe, ...] = ()
     start: "Run | None" = None
+    mask: "Mask | None" = None
 
     @model_validator(mode="before")
     @classmethod
@@ -169,8 +199,13 @@ class Run(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if self.momentum and self.optimizer != "sgd":
-            raise ValueError(f"momentum {self.momentum} belongs to sgd; for {self.optimizer} say momentum=0")
+        for name, optimizers in BELONGS.items():
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default and self.optimizer not in optimizers:
+                whose = ", ".join(optimizers)
+                raise ValueError(f"{name} {value} belongs to {whose}; for {self.optimizer} say {name}={default}")
+        if "path" in self.probes and self.optimizer not in BELONGS["mu"]:
+            raise ValueError(f"the probe path follows Γ, which {self.optimizer} does not have")
         if self.loss == "nll" and self.model != "MyNet":
             raise ValueError(f"nll needs log-probabilities, which of the models only MyNet gives, not {self.model}")
         return self
@@ -194,8 +229,42 @@ class Run(Frozen):
         """`<model>-<digest>`, the stem of the run's files."""
         return f"{self.model}-{self.digest}"
 
+    @property
+    def needs(self) -> "list[Run]":
+        """The runs that have to be there before this one: what it starts from, and what its mask comes from."""
+        return [run for run in (self.start, self.mask and self.mask.of) if run is not None]
+
+    @property
+    def all_needs(self) -> "list[Run]":
+        """What this run needs, and what that needs in turn."""
+        return [each for needed in self.needs for each in (needed, *needed.all_needs)]
+
     def __hash__(self) -> int:
         return hash(self.digest)
+
+
+class Mask(Frozen):
+    """Which weights stay zero: all of the penalised layers but the support that Γ had in the run `of` after `epoch`.
+
+    `random`: as many filters or weights of each layer, but drawn by lot.
+    """
+
+    of: Run
+    epoch: Count
+    random: bool = False
+
+
+Run.model_rebuild()
+
+# The optimizers that a setting belongs to.
+BELONGS = {
+    "momentum": ("sgd", "dessilbi", "linbreg"),
+    "kappa": ("dessilbi", "dessilbi_adam"),
+    "mu": ("dessilbi", "dessilbi_adam"),
+    "lam": ("linbreg", "adabreg"),
+    "density": ("linbreg", "adabreg"),
+    "penalized": ("dessilbi", "dessilbi_adam", "linbreg", "adabreg"),
+}
 
 
 def replace(run: Run, **changes) -> Run:
@@ -206,15 +275,34 @@ def replace(run: Run, **changes) -> Run:
     return Run(**{**fields, "options": {**kept, **options}, **changes})
 
 
+def _with_needs(run: Run, change, **changes) -> Run:
+    """`run` with `changes`, and `change` made to the runs that it needs."""
+    start, mask = run.start and change(run.start), run.mask and Mask(**{**dict(run.mask), "of": change(run.mask.of)})
+    return replace(run, start=start, mask=mask, **changes)
+
+
 def at(run: Run, budget: str) -> Run:
     """`run` as the budget affords it: "paper" in full, "laptop" with fewer epochs, "smoke" on a few hundred images."""
     budget = find("budget", budget, BUDGETS)
-    start = run.start and at(run.start, budget)
+    if budget == "paper":
+        return run
+    changes = dict(epochs=_epochs(run, budget), images=SMOKE_IMAGES if budget == "smoke" else run.images)
+    shorter = _with_needs(run, lambda needed: at(needed, budget), **changes)
+    if run.mask and shorter.mask.epoch > shorter.mask.of.epochs:
+        return replace(shorter, mask=Mask(**{**dict(shorter.mask), "epoch": shorter.mask.of.epochs}))
+    return shorter
+
+
+def _epochs(run: Run, budget: str) -> int:
     if budget == "smoke":
-        return replace(run, epochs=SMOKE_EPOCHS, images=SMOKE_IMAGES, start=start)
-    if budget == "laptop":
-        return replace(run, epochs=min(run.epochs, LAPTOP_EPOCHS.get(run.model, run.epochs)), start=start)
-    return run
+        return SMOKE_EPOCHS
+    most = LAPTOP_LANDSCAPE_EPOCHS if "smoothness" in run.probes else LAPTOP_EPOCHS.get(run.model, run.epochs)
+    return min(run.epochs, most)
+
+
+def reseed(run: Run, seed: int) -> Run:
+    """`run` with another seed, and so the runs that it needs: they are repeated together."""
+    return _with_needs(run, lambda needed: reseed(needed, seed), seed=seed)
 
 
 # ------------------------------------------------------------------------------------------ section 1
@@ -306,19 +394,94 @@ SECTION_1_9 = {
     },
 }
 
-SECTIONS: dict[str, dict[str, dict[str, Run]]] = {"1": SECTION_1, "1.9": SECTION_1_9}
+# ------------------------------------------------------------------------------------------ section 2
+
+vgg_bn = Run(model="VGG", lr=0.01, momentum=0.9, epochs=20)
+vgg = replace(vgg_bn, batch_norm=False)
+landscape = {f"{rate:.0e}".replace("e-0", "e-"): replace(vgg_bn, lr=rate, precision="float32",
+                                                          probes=("gradient_change", "smoothness"))
+             for rate in (2e-3, 1e-3, 5e-4, 1e-4)}  # fmt: skip
+
+SECTION_2 = {
+    "2.1 accuracy": {
+        "VGG-A": vgg,
+        "VGG-A + BN": vgg_bn,
+    },
+    "2.1 accuracy with Adam": {
+        "VGG-A": replace(vgg, optimizer="adam", momentum=0, lr=1e-3),
+        "VGG-A + BN": replace(vgg_bn, optimizer="adam", momentum=0, lr=1e-3),
+    },
+    "2.1 initialisation": {
+        "VGG-A, Kaiming": vgg,
+        "VGG-A, PyTorch's own": replace(vgg, init="default"),
+    },
+    "2.2 loss landscape": {
+        **{f"VGG-A, {rate}": replace(run, batch_norm=False) for rate, run in landscape.items()},
+        **{f"VGG-A + BN, {rate}": run for rate, run in landscape.items()},
+    },
+}
+
+# ------------------------------------------------------------------------------------------ section 3.1
+
+lenet = Run(data="mnist", model="LeNet", lr=1e-3, epochs=20, batch_size=128, normalize=False)
+pretrained = lenet
+mnist_sgd = replace(lenet, start=pretrained, epochs=30, lr=0.04, momentum=0.9)
+mnist_dessilbi = replace(
+    mnist_sgd, optimizer="dessilbi", lr=0.1, mu=20, schedule=Steps(at=(2 / 3,), factor=0.1), probes=("path",)
+)
+scratch = replace(mnist_dessilbi, start=None, epochs=60)
+
+SECTION_3_1 = {
+    "optimizer": {
+        "SGD": mnist_sgd,
+        "DessiLBI": mnist_dessilbi,
+        "DessiLBI, authors' setting": scratch,
+    },
+    "pretrained": {
+        "pretrained": pretrained,
+    },
+}
+
+# ------------------------------------------------------------------------------------------ section 3.2
+
+mnist_adam = replace(mnist_dessilbi, optimizer="dessilbi_adam", momentum=0, lr=3e-4, schedule=Constant())
+cifar_dessilbi = replace(vgg_bn, optimizer="dessilbi", lr=0.04, mu=500, probes=("path",))
+cifar_adam = replace(cifar_dessilbi, optimizer="dessilbi_adam", momentum=0)
+
+SECTION_3_2 = {
+    "MNIST": {
+        "with Adam": mnist_adam,
+        "without": mnist_dessilbi,
+        "plain SGD": mnist_sgd,
+    },
+    "CIFAR-10": {
+        "with Adam": cifar_adam,
+        "with Adam, usual rate 1e-3": replace(cifar_adam, lr=1e-3),
+        "without": cifar_dessilbi,
+        "plain SGD": vgg_bn,
+    },
+}
+
+SECTIONS: dict[str, dict[str, dict[str, Run]]] = {
+    "1": SECTION_1, "1.9": SECTION_1_9, "2": SECTION_2, "3.1": SECTION_3_1, "3.2": SECTION_3_2,
+}  # fmt: skip
 
 # The runs that the report's main claims hang on: first among the long ones.
-HEADLINE = {base, SECTION_1["1.2 batch norm"]["without"], best, final}
+HEADLINE = {base, SECTION_1["1.2 batch norm"]["without"], best, final, vgg, vgg_bn, cifar_dessilbi, cifar_adam}
 # How often a run is repeated, with seeds 0, 1, …; once unless named here.
-repeated = [
+_claimed = [
     *SECTION_1["1.2 batch norm"].values(), *SECTION_1["1.4 loss"].values(), SECTION_1["1.6 activation"]["tanh"], best,
+    vgg, vgg_bn,
 ]  # fmt: skip
-SEEDS: dict[str, dict[Run, int]] = {"laptop": {run: 3 for run in repeated}, "paper": {}, "smoke": {}}
+_mnist = [run for tables in (SECTION_3_1, SECTION_3_2) for runs in tables.values() for run in runs.values()
+          if run.data == "mnist"]  # fmt: skip
+SEEDS: dict[str, dict[Run, int]] = {
+    "laptop": {run: 3 for run in [*_claimed, *_mnist]}, "paper": {run: 3 for run in _mnist}, "smoke": {},
+}  # fmt: skip
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
 DRAWN = {best, final}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
-KEPT = {best}
+KEPT = {best, mnist_sgd, mnist_dessilbi}
 
 
 # ------------------------------------------------------------------------------------------ looking things up
@@ -376,7 +539,7 @@ def _all_rows() -> Iterator[Row]:
 def replicas(run: Run, budget: str) -> list[Run]:
     """The runs behind one row in `budget`: one for each declared seed."""
     affordable = at(run, budget)
-    return [replace(affordable, seed=seed) for seed in range(SEEDS[budget].get(run, 1))]
+    return [reseed(affordable, seed) for seed in range(SEEDS[budget].get(run, 1))]
 
 
 def order(run: Run, budget: str) -> tuple:
@@ -387,7 +550,7 @@ def order(run: Run, budget: str) -> tuple:
 
 
 def _is_one_of(run: Run, declared: set[Run]) -> bool:
-    return any(run == replace(at(each, budget), seed=run.seed) for each in declared for budget in BUDGETS)
+    return any(run == reseed(at(each, budget), run.seed) for each in declared for budget in BUDGETS)
 
 
 def is_drawn(run: Run) -> bool:

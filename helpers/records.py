@@ -398,9 +398,7 @@ def orphans(known: Mapping[str, Record], store: Store) -> list[str]:
     for row in experiments.rows():
         for budget in experiments.BUDGETS:
             for run in experiments.replicas(row.run, budget):
-                while run is not None:
-                    declared.add(run.name)
-                    run = run.start
+                declared.update(each.name for each in (run, *run.all_needs))
     return [f"{store.folder / name}.json is the record of no declared row: declare the row, or move the file away"
             for name in known if name not in declared]  # fmt: skip
 

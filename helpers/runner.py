@@ -22,11 +22,12 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from helpers import data, experiments, models, records, training
+from helpers import data, experiments, models, probes, records, sparsity, training
 from helpers.experiments import Run
 from helpers.records import Record, RecordError, Selection, Store
 
@@ -67,37 +68,47 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 
     The caller has claimed the run, and removes the checkpoint. Raises Interrupted when `stop()`, with all saved.
     """
-    dataset, start = data.load(run.data), _start_weights(run, store)
+    dataset, given = data.load(run.data), _given(run, store)
 
     def build(state: dict):
         """Trainer, batches and fingerprint as `state` has them: a checkpoint, or a beginning without weights."""
         engine = training.Engine(**state["engine"])
         torch.set_num_threads(engine.threads)
         batches = training.make_batches(run, dataset, engine.device)
-        trainer = training.Trainer(run, engine, len(batches), start)
+        trainer, watching = training.Trainer(run, engine, len(batches), **given), _probes(run, len(batches))
         if "model" in state:
             trainer.load_state_dict(state)
-        return trainer, batches, state["fingerprint"]
+            for name, probe in watching.items():
+                probe.load_state_dict(state["probes"][name])
+        return trainer, batches, watching, state["fingerprint"]
 
-    trainer, batches, fingerprint = _resume(run, store, build) or build(_fresh(run, store, settings, dataset, start))
+    fresh = functools.partial(_fresh, run, store, settings, dataset, given)
+    trainer, batches, watching, fingerprint = _resume(run, store, build) or build(fresh())
     validate = functools.partial(_validate, run, dataset, trainer.engine)
-    save = functools.partial(_save, store, fingerprint)
+    save = functools.partial(_save, store, watching, fingerprint)
     with _bar(run, trainer, len(batches), settings.bar) as tick:
         try:
-            training.fit(trainer, batches, validate, tick=tick, save=save, stop=stop)
+            training.fit(trainer, batches, validate, probes=watching.values(), tick=tick, save=save, stop=stop)
         except training.Stopped:
             raise Interrupted(f"{run.name} stopped after {trainer.step} of {run.epochs * len(batches)} steps") from None
-    return _write(trainer, dataset, store, fingerprint)
+    return _write(trainer, dataset, store, watching, fingerprint)
+
+
+def _probes(run: Run, steps: int) -> dict:
+    """The probes of a run of `steps` steps an epoch, by name, in a form that measures from the first step on."""
+    total = run.epochs * steps
+    return {name: sparsity.Path(total, steps) if name == "path" else probes.make(name, total) for name in run.probes}
 
 
 def _validate(run: Run, dataset: data.Dataset, engine: training.Engine, model) -> tuple[float, float]:
     return training.evaluate(model, run, dataset, dataset.validation, engine)
 
 
-def _fresh(run: Run, store: Store, settings: Settings, dataset, start) -> dict:
+def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> dict:
     """The checkpoint of a run about to begin: its fingerprint, and the engine it will keep whatever happens."""
     torch.set_num_threads(settings.threads)
-    state = {"fingerprint": training.fingerprint(run, dataset, start), "engine": asdict(_engine(run, store, settings))}
+    fingerprint = training.fingerprint(run, dataset, **given)
+    state = {"fingerprint": fingerprint, "engine": asdict(_engine(run, store, settings))}
     _write_checkpoint(run, store, state)
     return state
 
@@ -105,6 +116,8 @@ def _fresh(run: Run, store: Store, settings: Settings, dataset, start) -> dict:
 def _engine(run: Run, store: Store, settings: Settings) -> training.Engine:
     """The engine for `run`, timed once for each model on this machine, so that one table has one precision."""
     device, threads, precision = settings.device, settings.threads, settings.precision
+    if run.precision != "auto":
+        precision = run.precision
     if run.images:  # too few steps for the choice to pay
         return training.Engine(device, "float32" if precision == "auto" else precision, "contiguous", threads)
     described = f"{run.model} batch {run.batch_size}, {device} {precision}, {threads} threads on {processor()}, " \
@@ -134,8 +147,9 @@ def _origin(run: Run) -> dict[str, str | int]:
     return {"run": run.name, "recipe": records.RECIPE, "torch": str(torch.__version__)}
 
 
-def _save(store: Store, fingerprint: list[float], trainer: training.Trainer) -> None:
-    _write_checkpoint(trainer.run, store, {**trainer.state_dict(), "fingerprint": fingerprint})
+def _save(store: Store, watching: dict, fingerprint: list[float], trainer: training.Trainer) -> None:
+    measured = {name: probe.state_dict() for name, probe in watching.items()}
+    _write_checkpoint(trainer.run, store, {**trainer.state_dict(), "probes": measured, "fingerprint": fingerprint})
 
 
 def _write_checkpoint(run: Run, store: Store, state: dict) -> None:
@@ -168,24 +182,48 @@ def _resume(run: Run, store: Store, build: Callable[[dict], tuple]):
         return None
 
 
+def _given(run: Run, store: Store) -> dict[str, dict[str, torch.Tensor] | None]:
+    """What `run` takes over from others: the weights to start from, and its masks. RecordError if they aren't there."""
+    for needed in run.needs:
+        record = store.read(needed)
+        if not _good(record):
+            raise RecordError(f"{run.name} starts from {needed.name}, which has no record: run that first")
+        if record.state == "diverged":
+            raise RecordError(f"{run.name} starts from {needed.name}, which diverged: it can't be made")
+    return {"start": _start_weights(run, store), "masks": _masks(run, store)}
+
+
 def _start_weights(run: Run, store: Store) -> dict[str, torch.Tensor] | None:
     if run.start is None:
         return None
-    record = store.read(run.start)
-    if not _good(record):
-        raise RecordError(f"{run.name} starts from {run.start.name}, which has no record: run that first")
-    if record.state == "diverged":
-        raise RecordError(f"{run.name} starts from {run.start.name}, which diverged: it can't be made")
-    return {name: torch.from_numpy(array) for name, array in store.weights(record).items()}
+    return {name: torch.from_numpy(array) for name, array in store.weights(store.read(run.start)).items()}
 
 
-def _write(trainer: training.Trainer, dataset: data.Dataset, store: Store, fingerprint: list[float]) -> Record:
+def _masks(run: Run, store: Store) -> dict[str, torch.Tensor] | None:
+    """The support of another run, as its record has it, or as much of each layer drawn by lot."""
+    if run.mask is None:
+        return None
+    entries = _entries(store.arrays(store.read(run.mask.of)))
+    kept = {name: epochs <= run.mask.epoch for name, epochs in entries.items()}
+    if run.mask.random:
+        kept = sparsity.shuffled(kept, run.seed)
+    return sparsity.masks(models.build(run.model, **run.options), kept)
+
+
+def _entries(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Parameter name → the epochs in which its filters or weights entered the support, from a record's arrays."""
+    return {name.removeprefix("entry_"): torch.from_numpy(values) for name, values in arrays.items()
+            if name.startswith("entry_")}  # fmt: skip
+
+
+def _write(trainer: training.Trainer, dataset: data.Dataset, store: Store, watching: dict, fingerprint) -> Record:
     run, model, engine = trainer.run, trainer.model, trainer.engine
     diverged = trainer.diverged_at is not None
     split = dataset.test.first(run.images)
     # The series end where the run did.
     arrays = {"step_loss": trainer.losses[: trainer.step].cpu().numpy(),
-              "step_correct": trainer.correct[: trainer.step].to(torch.uint8).cpu().numpy()}  # fmt: skip
+              "step_correct": trainer.correct[: trainer.step].to(torch.uint8).cpu().numpy(),
+              **_measured(trainer, watching)}  # fmt: skip
     test, weights = None, {}
     if not diverged:
         outputs = training.predict(model, dataset, split, engine, run.normalize)
@@ -196,6 +234,8 @@ def _write(trainer: training.Trainer, dataset: data.Dataset, store: Store, finge
             arrays["test_predictions"] = predictions.to(torch.uint8).numpy()
             arrays["test_confidence"] = confidence.numpy().astype("float16")
             arrays["first_filters"] = next(model.parameters()).detach().cpu().contiguous().numpy()
+        if run.model == "LeNet":
+            arrays |= _pruned(model, arrays, dataset, run, engine)
         if experiments.keeps_weights(run):
             weights = {name: value.cpu().contiguous().numpy() for name, value in model.state_dict().items()}
     seconds = trainer.history["seconds"]
@@ -215,6 +255,41 @@ def _write(trainer: training.Trainer, dataset: data.Dataset, store: Store, finge
         revision=revision(),
     )
     return store.write(record, arrays, weights)
+
+
+def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray]:
+    """What the probes of a run measured, name → array; a series with one value a step ends where the run did."""
+    total, arrays = len(trainer.losses), {}
+    for probe in watching.values():
+        if hasattr(probe, "finish"):
+            probe.finish(trainer)
+        for name, series in probe.series.items():
+            arrays[name] = (series[: trainer.step] if len(series) == total else series).cpu().numpy()
+    return arrays
+
+
+PRUNED = tuple(i / 20 for i in range(20))  # the shares that are pruned, 0 to 95 %
+PRUNED_LAYERS = {"conv3": ["features.conv3"], "conv3_fc1": ["features.conv3", "classifier.fc1"]}
+
+
+def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: training.Engine) -> dict[str, np.ndarray]:
+    """Accuracies of a LeNet with each share of `PRUNED` set to zero: `pruned_<order>_<layers>_<split>`, (20,).
+
+    The order is "magnitude" and, where Γ was followed, "support", the authors' own.
+    """
+    entry = _entries(arrays)
+    orders = {"magnitude": sparsity.pruning_order(model)}
+    if entry:
+        orders["support"] = sparsity.pruning_order(model, entry)
+    prepare, found = dataset.normalize if run.normalize else (lambda images: images.float() / 255), {}
+    for split_name in ("validation", "test"):
+        split = getattr(dataset, split_name).first(run.images)
+        images, labels = engine.place(prepare(split.images)), split.labels.to(engine.device)
+        for order_name, order in orders.items():
+            for layers_name, layers in PRUNED_LAYERS.items():
+                accuracies = sparsity.pruned_accuracies(model, order, PRUNED, layers, images, labels)
+                found[f"pruned_{order_name}_{layers_name}_{split_name}"] = accuracies.numpy().astype(np.float32)
+    return found
 
 
 # ------------------------------------------------------------------------------------------ provenance
@@ -335,11 +410,10 @@ def pending(rows, budgets, store: Store) -> list[Run]:
     for budget in budgets:
         for row in rows:
             for run in experiments.replicas(row.run, budget):
-                while run is not None:  # what a run starts from comes first
-                    wanted.setdefault(run, (budget, run))
-                    run = run.start
+                for each in (run, *run.all_needs):
+                    wanted.setdefault(each, (budget, each))
     missing = [(budget, run) for budget, run in wanted.values() if not _good(store.readable(run))]
-    starts = {run.start for _, run in missing}
+    starts = {needed for _, run in missing for needed in run.all_needs}
     missing.sort(key=lambda each: (experiments.order(each[1], each[0])[0], each[1] not in starts,
                                    experiments.order(each[1], each[0])))  # fmt: skip
     return [run for _, run in missing]
@@ -367,7 +441,7 @@ def work(runs: list[Run], store: Store, settings: Settings = Settings()) -> list
         torch.set_num_threads(threads)
     for run in left:
         if not store.running(run):
-            _start_weights(run, store)  # says why it can't be made
+            _given(run, store)  # says why it can't be made
     return made
 
 
@@ -390,18 +464,18 @@ def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], 
 
 def _can_start(run: Run, store: Store) -> bool:
     with contextlib.suppress(RecordError):
-        _start_weights(run, store)
+        _given(run, store)
         return True
     return False
 
 
 def _await(runs: list[Run], store: Store) -> bool:
     """Waits a moment if one of `runs` starts from what another process is making now; False if none does."""
-    starts = [run.start for run in runs if run.start and not store.running(run)]
+    starts = [needed for run in runs for needed in run.needs if not store.running(run)]
     if any(map(store.running, starts)):
         time.sleep(1)
         return True
-    return any(_can_start(run, store) for run in runs if run.start in starts)  # it was finished this moment
+    return any(_can_start(run, store) for run in runs if run.needs)  # what they need was finished this moment
 
 
 def _say(record: Record) -> None:
@@ -541,10 +615,10 @@ def verify(record: Record, store: Store) -> str | None:
     if record.stale:
         return f"made by recipe {record.recipe}, the code is at {records.RECIPE}: run its row again"
     try:
-        start = _start_weights(record.run, store)
+        given = _given(record.run, store)
     except RecordError as error:
         return str(error)
-    now = training.fingerprint(record.run, data.load(record.run.data), start)
+    now = training.fingerprint(record.run, data.load(record.run.data), **given)
     then = record.fingerprint
     if len(now) != len(then):
         return f"its fingerprint has {len(then)} losses, the code makes {len(now)}"

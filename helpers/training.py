@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from helpers import data, models
+from helpers import bregman, data, dessilbi, models
 
 LOSSES = {"cross_entropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}
+OPTIMIZERS = ("sgd", "adam", "rmsprop", "dessilbi", "dessilbi_adam", "linbreg", "adabreg")
 FINGERPRINT_STEPS = 5
 CHECK_EVERY = 50  # steps between two looks at whether the loss is still finite; a look makes a GPU wait
 HISTORY = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
@@ -97,22 +98,37 @@ def make_optimizer(run, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, fused=True, **common)
     if run.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, foreach=True, **common)
-    raise ValueError(f"optimizer {run.optimizer!r} is unknown: use sgd, adam or rmsprop")
+    groups = dessilbi.param_groups(model, run.penalized or None)
+    if run.optimizer == "dessilbi":
+        return dessilbi.DessiLBI(groups, kappa=run.kappa, mu=run.mu, momentum=run.momentum, **common)
+    if run.optimizer == "dessilbi_adam":
+        return dessilbi.DessiLBIAdam(groups, kappa=run.kappa, mu=run.mu, **common)
+    if run.optimizer in ("linbreg", "adabreg"):
+        bregman.thin_(groups, run.density)
+        kind, options = (
+            (bregman.LinBreg, {"momentum": run.momentum}) if run.optimizer == "linbreg" else (bregman.AdaBreg, {})
+        )
+        return kind(groups, lr=run.lr, lam=run.lam, **options)
+    raise ValueError(f"optimizer {run.optimizer!r} is unknown: use {', '.join(OPTIMIZERS)}")
 
 
 class Trainer:
     """A run under way: model, optimizer and how far it has come. All of it goes into a checkpoint and comes back.
 
-    `steps`: steps an epoch; `start`: weights to start from in place of the seed's own (name → tensor).
+    `steps`: steps an epoch; `start`: weights to start from in place of the seed's own (name → tensor); `masks`: of the
+    parameters of which some stay zero, 1 where they don't (name → tensor).
     """
 
-    def __init__(self, run, engine: Engine, steps: int, start: dict[str, torch.Tensor] | None = None):
+    def __init__(self, run, engine: Engine, steps: int, start: dict | None = None, masks: dict | None = None):
         self.run, self.engine = run, engine
         torch.manual_seed(run.seed)
         model = models.build(run.model, **run.options)
         if start is not None:
             model.load_state_dict(start)
         self.model = engine.place(model)
+        parameters = dict(self.model.named_parameters())
+        self.masks = [(parameters[name], mask.to(engine.device)) for name, mask in (masks or {}).items()]
+        self._apply_masks()
         self.optimizer = make_optimizer(run, self.model)
         self.criterion = LOSSES[run.loss]
         self.step, self.diverged_at = 0, None
@@ -132,7 +148,13 @@ class Trainer:
         for probe in probes:
             probe(self, images, labels, loss)
         self.optimizer.step()
+        self._apply_masks()
         return loss.detach(), outputs.detach()
+
+    @torch.no_grad()
+    def _apply_masks(self) -> None:
+        for parameter, mask in self.masks:
+            parameter.mul_(mask)
 
     def state_dict(self) -> dict:
         return {
@@ -264,14 +286,14 @@ def evaluate(model, run, dataset: data.Dataset, split: data.Split, engine: Engin
     return score(predict(model, dataset, split, engine, run.normalize), split.labels, run.loss)
 
 
-def fingerprint(run, dataset: data.Dataset, start=None) -> list[float]:
+def fingerprint(run, dataset: data.Dataset, start=None, masks=None) -> list[float]:
     """The losses of the run's first five steps, in float32 on the CPU, on a model of its own.
 
     The first two are the same on every machine to about 1e-5 (runner.FINGERPRINT_TOLERANCE), whatever engine the run
     itself uses; each further step magnifies how machines round.
     """
     batches = make_batches(run, dataset)
-    trainer = Trainer(run, Engine(), len(batches), start)
+    trainer = Trainer(run, Engine(), len(batches), start, masks)
     count = min(FINGERPRINT_STEPS, len(batches) * run.epochs)
     with contextlib.suppress(Stopped):
         fit(trainer, batches, lambda model: (0.0, 0.0), stop=lambda: trainer.step >= count)

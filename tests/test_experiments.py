@@ -8,7 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import experiments
-from helpers.experiments import BUDGETS, SECTIONS, Constant, Cyclic, Run, Steps, UnknownName, at, find, replace, rows
+from helpers.experiments import (
+    BUDGETS,
+    SECTIONS,
+    Constant,
+    Cosine,
+    Cyclic,
+    Mask,
+    Run,
+    Steps,
+    UnknownName,
+    at,
+    find,
+    replace,
+    rows,
+)
 from helpers.reported import REPORTED, Reported, reported
 
 # ------------------------------------------------------------------------------------------ the report, copied out
@@ -52,7 +66,26 @@ REPORT = [
     ("1.9", "final", "final", 0.9158, 1128.7),
     ("1.9", "other activations and losses", "ReLU", None, None),
     ("1.9", "other activations and losses", "tanh", None, None),
-]
+    ("2", "2.1 accuracy", "VGG-A", 0.764, 20 * 14.53),
+    ("2", "2.1 accuracy", "VGG-A + BN", 0.8251, 20 * 18.34),
+    ("2", "2.1 accuracy with Adam", "VGG-A", 0.764, 20 * 14.53),
+    ("2", "2.1 accuracy with Adam", "VGG-A + BN", 0.8251, 20 * 18.34),
+    ("2", "2.1 initialisation", "VGG-A, Kaiming", 0.764, 20 * 14.53),
+    ("2", "2.1 initialisation", "VGG-A, PyTorch's own", None, None),
+    *(("2", "2.2 loss landscape", f"{model}, {rate}", None, None)
+      for model in ("VGG-A", "VGG-A + BN") for rate in ("2e-3", "1e-3", "5e-4", "1e-4")),
+    ("3.1", "optimizer", "SGD", 0.9824, 225),
+    ("3.1", "optimizer", "DessiLBI", 0.9706, 235),
+    ("3.1", "optimizer", "DessiLBI, authors' setting", None, None),
+    ("3.1", "pretrained", "pretrained", 0.9524, None),
+    ("3.2", "MNIST", "with Adam", 0.9903, None),
+    ("3.2", "MNIST", "without", 0.9706, 235),
+    ("3.2", "MNIST", "plain SGD", 0.9824, 225),
+    ("3.2", "CIFAR-10", "with Adam", 0.8345, None),
+    ("3.2", "CIFAR-10", "with Adam, usual rate 1e-3", None, None),
+    ("3.2", "CIFAR-10", "without", 0.8185, None),
+    ("3.2", "CIFAR-10", "plain SGD", 0.8251, 20 * 18.34),
+]  # fmt: skip
 REPORTED_VALIDATION = {("1", "1.8 best model", "best model"): 0.7807, ("1.9", "final", "final"): 0.9131}
 
 # What each row sets in place of what its table's base has; the base is the row that sets nothing.
@@ -83,7 +116,16 @@ CHANGES = {
     "kernel of one block": {"5×5, stride 2": {}, "3×3, stride 1": {"block_kernel": 3}},
     "final": {"final": {}},
     "other activations and losses": {"ReLU": {}, "tanh": {"activation": "tanh"}},
-}
+    "2.1 accuracy": {"VGG-A": {"batch_norm": False}, "VGG-A + BN": {}},
+    "2.1 accuracy with Adam": {"VGG-A": {"batch_norm": False}, "VGG-A + BN": {}},
+    "2.1 initialisation": {"VGG-A, Kaiming": {}, "VGG-A, PyTorch's own": {"init": "default"}},
+    "2.2 loss landscape": {
+        "VGG-A, 2e-3": {"batch_norm": False}, "VGG-A + BN, 2e-3": {},
+        "VGG-A, 1e-3": {"batch_norm": False, "lr": 1e-3}, "VGG-A + BN, 1e-3": {"lr": 1e-3},
+        "VGG-A, 5e-4": {"batch_norm": False, "lr": 5e-4}, "VGG-A + BN, 5e-4": {"lr": 5e-4},
+        "VGG-A, 1e-4": {"batch_norm": False, "lr": 1e-4}, "VGG-A + BN, 1e-4": {"lr": 1e-4},
+    },
+}  # fmt: skip
 
 # Table and row handed on → the table and row that is the same run again.
 CHAIN = {
@@ -101,7 +143,7 @@ CHAIN = {
     ("final", "final"): ("other activations and losses", "ReLU"),
 }
 
-TABLES = {table: runs for tables in (SECTIONS["1"], SECTIONS["1.9"]) for table, runs in tables.items()}
+TABLES = {table: runs for tables in SECTIONS.values() for table, runs in tables.items()}
 SECTION_OF = {table: section for section, table, *_ in REPORT}
 
 
@@ -135,11 +177,17 @@ def test_a_row_that_the_report_does_not_have_is_reported_as_nothing():
     assert reported("1", "1.4 loss", "hinge") == reported("9", "x", "y") == Reported(None, None, None)
 
 
+UNUSED = {  # fields of other sections, at their defaults
+    "kappa": 1, "mu": 100, "lam": 0, "density": 1, "penalized": [], "precision": "auto", "probes": [], "mask": None,
+}  # fmt: skip
+
+
 def test_the_base_of_section_1_is_the_reports():
     assert described(SECTIONS["1"]["1.2 batch norm"]["with"]) == {
         "data": "cifar10", "model": "MyNet", "loss": "nll", "optimizer": "sgd", "lr": 0.1, "momentum": 0.5,
         "weight_decay": 0, "schedule": {"kind": "constant"}, "epochs": 50, "batch_size": 64, "augment": [],
         "normalize": True, "images": None, "seed": 0, "start": None,
+        **UNUSED,
         "kernels": [5, 5], "hidden": 1024, "dropout": 0, "activation": "relu", "batch_norm": True,
     }  # fmt: skip
 
@@ -149,8 +197,44 @@ def test_the_base_of_section_1_9_is_the_reports():
         "data": "cifar10", "model": "MyResNet9", "loss": "cross_entropy", "optimizer": "sgd", "lr": 0.01,
         "momentum": 0.5, "weight_decay": 0, "schedule": {"kind": "constant"}, "epochs": 50, "batch_size": 64,
         "augment": [], "normalize": True, "images": None, "seed": 0, "start": None,
+        **UNUSED,
         "block_kernel": 5, "activation": "relu", "batch_norm": True,
     }  # fmt: skip
+
+
+def test_the_bases_of_section_2_are_the_reports():
+    common = {
+        "data": "cifar10", "model": "VGG", "loss": "cross_entropy", "weight_decay": 0, "schedule": {"kind": "constant"},
+        "epochs": 20, "batch_size": 64, "augment": [], "normalize": True, "images": None, "seed": 0, "start": None,
+        **UNUSED, "batch_norm": True, "init": "kaiming",
+    }  # fmt: skip
+    sgd, adam = {"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adam", "momentum": 0}
+    probes = {"precision": "float32", "probes": ["gradient_change", "smoothness"]}
+    assert described(TABLES["2.1 accuracy"]["VGG-A + BN"]) == {**common, **sgd, "lr": 0.01}
+    assert described(TABLES["2.1 accuracy with Adam"]["VGG-A + BN"]) == {**common, **adam, "lr": 1e-3}
+    assert described(TABLES["2.2 loss landscape"]["VGG-A + BN, 2e-3"]) == {**common, **sgd, **probes, "lr": 2e-3}
+
+
+def test_the_runs_of_section_3_are_the_reports():
+    tables = SECTIONS["3.1"] | SECTIONS["3.2"]
+    common = {
+        "data": "mnist", "model": "LeNet", "loss": "cross_entropy", "weight_decay": 0, "schedule": {"kind": "constant"},
+        "epochs": 30, "batch_size": 128, "augment": [], "normalize": False, "images": None, "seed": 0, **UNUSED,
+        "start": experiments.pretrained.model_dump(mode="json"),
+    }  # fmt: skip
+    coupled = {**common, "kappa": 1, "mu": 20, "probes": ["path"]}
+    steps = {"kind": "steps", "at": [2 / 3], "factor": 0.1}
+    assert described(tables["optimizer"]["SGD"]) == {**common, "optimizer": "sgd", "momentum": 0.9, "lr": 0.04}
+    slbi = {**coupled, "optimizer": "dessilbi", "momentum": 0.9, "lr": 0.1, "schedule": steps}
+    assert described(tables["optimizer"]["DessiLBI"]) == slbi
+    assert described(tables["optimizer"]["DessiLBI, authors' setting"]) == {**slbi, "start": None, "epochs": 60}
+    adam = {**coupled, "optimizer": "dessilbi_adam", "momentum": 0, "lr": 3e-4}
+    assert described(tables["MNIST"]["with Adam"]) == adam
+    assert experiments.pretrained.epochs == 20 and experiments.pretrained.optimizer == "sgd"
+    vgg = described(TABLES["2.1 accuracy"]["VGG-A + BN"])
+    slbi = {**vgg, "optimizer": "dessilbi", "lr": 0.04, "kappa": 1, "mu": 500, "probes": ["path"]}
+    assert described(tables["CIFAR-10"]["without"]) == slbi
+    assert described(tables["CIFAR-10"]["with Adam"]) == {**slbi, "optimizer": "dessilbi_adam", "momentum": 0}
 
 
 def test_the_final_model_of_section_1_9_is_the_reports():
@@ -158,6 +242,7 @@ def test_the_final_model_of_section_1_9_is_the_reports():
         "data": "cifar10", "model": "MyResNet9", "loss": "cross_entropy", "optimizer": "sgd", "lr": 0.01,
         "momentum": 0.9, "weight_decay": 4e-4, "schedule": {"kind": "cyclic", "high": 0.04}, "epochs": 50,
         "batch_size": 64, "augment": ["crop", "flip"], "normalize": True, "images": None, "seed": 0, "start": None,
+        **UNUSED,
         "block_kernel": 3, "activation": "relu", "batch_norm": True,
     }  # fmt: skip
 
@@ -173,7 +258,7 @@ def test_a_side_of_the_cycle_is_2_000_of_the_papers_31_250_steps():
     assert (schedule.up, schedule.down) == (2_000 / 31_250, 2_000 / 31_250)
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", CHANGES)
 def test_a_table_changes_one_thing(table):
     assert set(TABLES[table]) == set(CHANGES[table])
     base = next(described(TABLES[table][row]) for row, changes in CHANGES[table].items() if not changes)
@@ -251,6 +336,8 @@ OTHER = {  # of each field a value that no run here has
     "data": "cifar10", "model": "VGG", "options": {"hidden": 99}, "loss": "cross_entropy", "optimizer": "adam",
     "lr": 0.11, "momentum": 0.4, "weight_decay": 1e-9, "schedule": Cyclic(high=0.2), "epochs": 51, "batch_size": 63,
     "augment": ("flip",), "normalize": False, "images": 49_999, "seed": 1, "start": LENET,
+    "kappa": 5, "mu": 20, "lam": 0.1, "density": 0.5, "penalized": ("conv3",), "precision": "float32",
+    "probes": ("path",), "mask": Mask(of=LENET, epoch=3),
 }  # fmt: skip
 
 
@@ -258,7 +345,10 @@ OTHER = {  # of each field a value that no run here has
 def test_another_value_of_any_field_is_another_digest(field):
     # Nothing here stands in the way of another model, optimizer or loss.
     loss = "nll" if field == "loss" else "cross_entropy"
-    run = Run(data="mnist", model="MyNet", loss=loss, lr=0.1, epochs=50)
+    optimizer = {"lam": "linbreg", "density": "linbreg"}.get(
+        field, "sgd" if field in ("momentum", "optimizer") else "dessilbi"
+    )
+    run = Run(data="mnist", model="MyNet", loss=loss, optimizer=optimizer, lr=0.1, epochs=50)
     changed = Run(**{**{name: getattr(run, name) for name in Run.model_fields}, field: OTHER[field]})
     assert getattr(changed, field) != getattr(run, field)
     assert changed.digest != run.digest
@@ -279,6 +369,7 @@ schedules = st.one_of(
     st.just(Constant()),
     st.builds(Cyclic, high=numbers, up=st.sampled_from([0.064, 0.1, 1]), down=st.sampled_from([0.064, 0.2])),
     st.builds(Steps, at=st.lists(shares, max_size=3).map(tuple), factor=numbers),
+    st.builds(Cosine, warmup=shares),
 )
 some_options = st.fixed_dictionaries({}, optional={
     "kernels": st.tuples(st.integers(1, 10), st.integers(1, 10)), "hidden": st.integers(1, 2000), "dropout": shares,
@@ -371,7 +462,7 @@ NAN, INFINITE = float("nan"), float("inf")
     *(("loss", value) for value in ("mse", "NLL", None)),
     *(("optimizer", value) for value in ("adagrad", "SGD", None)),
     *(("augment", value) for value in ("crop", 3, None)),
-    *(("schedule", value) for value in ("cyclic", {"kind": "cosine"}, {"high": 3}, None, 3)),
+    *(("schedule", value) for value in ("cyclic", {"kind": "sine"}, {"high": 3}, None, 3)),
     *(("options", value) for value in (5, None, "hidden", [("hidden", 3)])),
     *(("start", value) for value in (5, "MyNet-d24a3c4460")),
     ("normalize", "perhaps"),
@@ -501,8 +592,24 @@ def test_a_budget_may_be_cut_short_like_any_name():
 
 def test_budgets_tell_runs_apart_for_every_row():
     for row in rows():
-        assert len({at(row.run, budget).digest for budget in BUDGETS}) == 3
+        # MNIST is short enough to be trained in full everywhere.
+        assert len({at(row.run, budget).digest for budget in BUDGETS}) == (2 if row.run.data == "mnist" else 3)
         assert at(at(row.run, "laptop"), "laptop") == at(row.run, "laptop")
+
+
+def test_runs_whose_gradients_are_measured_are_shorter_at_laptop():
+    probed, plain = TABLES["2.2 loss landscape"]["VGG-A, 1e-3"], TABLES["2.1 accuracy"]["VGG-A"]
+    assert (at(probed, "laptop").epochs, at(plain, "laptop").epochs) == (3, 5)
+
+
+def test_what_a_run_needs_is_of_its_budget_and_seed():
+    mask = Mask(of=replace(LENET, epochs=9), epoch=5)
+    run = replace(LENET, start=replace(LENET, epochs=7), mask=mask)
+    short = experiments.reseed(at(run, "smoke"), 4)
+    assert [needed.epochs for needed in short.needs] == [experiments.SMOKE_EPOCHS] * 2
+    assert [needed.seed for needed in short.needs] == [4, 4] and short.seed == 4
+    assert short.mask.epoch == experiments.SMOKE_EPOCHS  # a mask can't be of a later epoch than the last
+    assert at(run, "laptop").mask == mask
 
 
 def test_replicas_are_seeds_of_one_run(monkeypatch):
@@ -528,8 +635,9 @@ def test_laptop_comes_before_paper():
 
 
 def test_short_runs_come_before_long_ones():
-    models = [run.model for _, run in ordered(["laptop"])]
-    assert models == sorted(models, key=["MyNet", "MyResNet9"].index)
+    runs = [run for _, run in ordered(["laptop"])]
+    costs = [experiments.SECONDS_PER_EPOCH[run.model] * run.epochs for run in runs]
+    assert costs == sorted(costs) and runs[0].model == "LeNet" and runs[-1].model == "MyResNet9"
     epochs = sorted(
         [replace(experiments.base, epochs=n) for n in (50, 3, 10)], key=lambda r: experiments.order(r, "laptop")
     )
@@ -545,9 +653,10 @@ def test_the_headline_comes_first_on_paper():
     runs = [run for _, run in ordered(["paper"])]
     headline = {TABLES["1.2 batch norm"]["with"], TABLES["1.2 batch norm"]["without"],
                 TABLES["1.8 best model"]["best model"], TABLES["final"]["final"]}  # fmt: skip
-    assert set(runs[:4]) == headline
-    assert runs[3] == TABLES["final"]["final"]  # of these the longest
-    assert [run.model for run in runs[4:]] == sorted(run.model for run in runs[4:])  # MyNet before MyResNet9
+    assert headline <= set(runs[: len(experiments.HEADLINE)]) == experiments.HEADLINE
+    assert runs[len(experiments.HEADLINE) - 1] == TABLES["final"]["final"]  # of these the longest
+    rest = [experiments.SECONDS_PER_EPOCH[run.model] * run.epochs for run in runs[len(experiments.HEADLINE) :]]
+    assert rest == sorted(rest)
 
 
 def test_what_figures_show_is_kept_in_every_budget_and_for_every_seed():

@@ -1,0 +1,271 @@
+"""DessiLBI (Fu et al., ICML 2020, arXiv 2007.02010) and its form with Adam: optimizers that train weights beside a
+sparse copy of them, which shows what can be pruned. This file imports torch alone, so that it can be copied and used.
+
+    from dessilbi import DessiLBI, param_groups
+    optimizer = DessiLBI(param_groups(model), lr=0.1, kappa=1, mu=20)
+    ...                                       # loss.backward(); optimizer.step(), as with any optimizer
+    optimizer.gamma(model.conv.weight)        # the sparse copy: filters that are all zero are not needed
+
+With the loss f, rate α (`lr`), damping κ (`kappa`) and coupling ν (`mu`, as the authors' code calls it), a step is
+
+    W ← W − κ α (d + (W − Γ)/ν)        d: gradient of f at W with momentum, or the direction that Adam makes of it
+    Z ← Z + (α/ν) (W_old − Γ)
+    Γ ← κ prox(Z)                      prox: soft threshold at 1 of each number ("l1") or each output filter ("group")
+
+which is equation 4 of the paper. Z starts at 0. Γ is a function of Z, and so is neither stored nor moved.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
+
+PENALTIES = ("group", "l1", None)
+
+# ------------------------------------------------------------------------------------------ the equations
+
+
+def soft_threshold(z: Tensor) -> Tensor:
+    """The proximal map of the l1 norm at 1, number by number: sign(z) max(0, |z| − 1)."""
+    return nn.functional.softshrink(z, 1.0)
+
+
+def group_factors(z: Tensor) -> Tensor:
+    """max(0, 1 − 1/‖z_f‖) of each output filter: (F, …) → (F, 1, …). A filter within the unit ball gets 0."""
+    norms = torch.linalg.vector_norm(z, dim=tuple(range(1, z.ndim)), keepdim=True)
+    return norms.reciprocal_().neg_().add_(1).clamp_(min=0)
+
+
+def group_soft_threshold(z: Tensor) -> Tensor:
+    """The proximal map of the group lasso at 1, each output filter a group: z_f max(0, 1 − 1/‖z_f‖)."""
+    return z * group_factors(z)
+
+
+def distance(w: Tensor, z: Tensor, kappa: float, penalty: str) -> Tensor:
+    """W − Γ, with Γ = κ prox(Z)."""
+    if penalty == "group":
+        return torch.addcmul(w, z, group_factors(z), value=-kappa)
+    return torch.sub(w, soft_threshold(z), alpha=kappa)
+
+
+def dessilbi_(ws: list[Tensor], zs: list[Tensor], step_of_w, *, lr, kappa, mu, penalty) -> None:
+    """One step of some penalised weights, in place; `step_of_w(ws, rate)` makes W ← W − rate · d."""
+    distances = [distance(w, z, kappa, penalty) for w, z in zip(ws, zs)]
+    step_of_w(ws, kappa * lr)
+    torch._foreach_add_(ws, distances, alpha=-kappa * lr / mu)
+    torch._foreach_add_(zs, distances, alpha=lr / mu)
+
+
+# ------------------------------------------------------------------------------------------ the optimizers
+
+# Numbers in a block: on a CPU, weights are updated block by block, so that what the passes over them share stays in the
+# processor's cache, and the few temporary tensors stay small.
+BLOCK = 2**18
+
+
+def _blocks(tensors: list[tuple[Tensor, ...]]):
+    """Each parameter's tensors (weights, gradient, state) together, in lists of about BLOCK numbers a tensor.
+
+    What is larger is split along its first dimension, which leaves filters whole.
+    """
+    if any(each[0].device.type != "cpu" for each in tensors):
+        yield list(zip(*tensors))
+        return
+    block, size = [], 0
+    for each in tensors:
+        for piece in _pieces(each):
+            block.append(piece)
+            size += piece[0].numel()
+            if size >= BLOCK:
+                yield list(zip(*block))
+                block, size = [], 0
+    if block:
+        yield list(zip(*block))
+
+
+def _pieces(tensors: tuple[Tensor, ...]):
+    weights = tensors[0]
+    if weights.numel() <= BLOCK or weights.ndim == 0:
+        return [tensors]
+    rows = max(1, BLOCK * len(weights) // weights.numel())
+    count = -(-len(weights) // rows)
+    # A step counter is a scalar that each piece advances: all but the first do so on a copy.
+    return zip(*([t, *(t.clone() for _ in range(count - 1))] if t.ndim == 0 else t.split(rows) for t in tensors))
+
+
+class _SplitLBI(torch.optim.Optimizer):
+    """What both optimizers share: groups with a penalty, Z beside W, and the step over all of them."""
+
+    def __init__(self, params, defaults: dict):
+        _check(defaults)
+        super().__init__(params, {**defaults, "penalty": None})
+        if all(group["penalty"] is None for group in self.param_groups):
+            warnings.warn("no parameter has a penalty, so nothing becomes sparse: give dessilbi.param_groups(model)",
+                          stacklevel=3)  # fmt: skip
+
+    def add_param_group(self, param_group: dict) -> None:
+        super().add_param_group(param_group)
+        try:
+            _check(self.param_groups[-1], len(self.param_groups) - 1)
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step; gives the loss that `closure`, if given, computes. What has no gradient stays as it is."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            fresh = [p for p in parameters if not self.state[p]]
+            known = [p for p in parameters if self.state[p]]
+            self._step(fresh, group, first=True)
+            self._step(known, group, first=False)
+        return loss
+
+    def _step(self, parameters: list[Tensor], group: dict, first: bool) -> None:
+        penalty, common = group["penalty"], {name: float(group[name]) for name in ("lr", "kappa", "mu")}
+        for ws, gradients, *state in _blocks([(p, p.grad, *self._state_of(p, group)) for p in parameters]):
+
+            def step_of_w(ws, rate, gradients=gradients, state=state):
+                self._step_of_w(ws, gradients, state, rate, group, first)
+
+            if penalty is None:
+                step_of_w(ws, common["kappa"] * common["lr"])
+            else:
+                dessilbi_(ws, state.pop(), step_of_w, **common, penalty=penalty)
+
+    def _state_of(self, parameter: Tensor, group: dict) -> list[Tensor]:
+        """The state that a step needs, all zero where there is none yet; Z comes last."""
+        state = self.state[parameter]
+        names = [*self._names(group), *(["z"] if group["penalty"] else [])]
+        for name in names:
+            if name not in state:
+                state[name] = torch.zeros_like(parameter)
+        return [state[name] for name in names]
+
+    @torch.no_grad()
+    def gamma(self, parameter: Tensor) -> Tensor:
+        """Γ of a penalised parameter, in its shape: its sparse copy, all zero before the first step.
+
+        Raises ValueError for a parameter that has no penalty or is not this optimizer's.
+        """
+        for group in self.param_groups:
+            if group["penalty"] is not None and any(parameter is p for p in group["params"]):
+                z = self.state[parameter].get("z") if parameter in self.state else None
+                prox = group_soft_threshold if group["penalty"] == "group" else soft_threshold
+                return torch.zeros_like(parameter) if z is None else group["kappa"] * prox(z)
+        raise ValueError(f"a parameter of shape {tuple(parameter.shape)} has no Γ: no group with a penalty holds it")
+
+
+class DessiLBI(_SplitLBI):
+    """SGD with momentum, beside the sparse copy Γ (Fu et al., 2020, equation 4).
+
+    `params`: as for any optimizer; a group's `penalty` is "group" (output filters of a weight of two dimensions or
+    more), "l1" (single numbers) or None (plain SGD at the rate κα); `param_groups(model)` makes such groups. `lr`: α.
+    `kappa`: κ, damping; it multiplies the rate of W, not that of Z. `mu`: ν, how loosely W and Γ are coupled.
+    `momentum`, `dampening`, `weight_decay`: as in torch.optim.SGD. State: `z`, `momentum_buffer`.
+    Raises ValueError naming the value that is not allowed.
+    """
+
+    def __init__(self, params, lr, *, kappa=1.0, mu=100.0, momentum=0.9, dampening=0.0, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, kappa=kappa, mu=mu, momentum=momentum, dampening=dampening,
+                                      weight_decay=weight_decay))  # fmt: skip
+
+    def _names(self, group: dict) -> list[str]:
+        return ["momentum_buffer"] if group["momentum"] else []
+
+    def _step_of_w(self, ws, gradients, state, rate, group, first) -> None:
+        # As in torch, the first step's gradient enters the momentum whole.
+        sgd(list(ws), list(gradients), list(state[0]) if group["momentum"] else [None] * len(ws), fused=_fused(ws),
+            foreach=not _fused(ws), lr=rate, momentum=group["momentum"], dampening=0 if first else group["dampening"],
+            weight_decay=group["weight_decay"], nesterov=False, maximize=False)  # fmt: skip
+
+
+class DessiLBIAdam(_SplitLBI):
+    """Adam's bias-corrected direction (Kingma and Ba, 2015) in place of the gradient, beside the sparse copy Γ.
+
+    `params`, `lr`, `kappa`, `mu`: as in DessiLBI. `betas`, `eps`, `weight_decay`: as in torch.optim.Adam. State: `z`,
+    `exp_avg`, `exp_avg_sq`, `step`. Raises ValueError naming the value that is not allowed.
+    """
+
+    def __init__(self, params, lr, *, kappa=1.0, mu=100.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, kappa=kappa, mu=mu, betas=tuple(betas), eps=eps,
+                                      weight_decay=weight_decay))  # fmt: skip
+
+    def _names(self, group: dict) -> list[str]:
+        return ["exp_avg", "exp_avg_sq", "step"]
+
+    def _state_of(self, parameter: Tensor, group: dict) -> list[Tensor]:
+        state = self.state[parameter]
+        # A counter that was loaded may lie elsewhere: torch moves all of a state but that.
+        state["step"] = (
+            state["step"].to(parameter.device) if "step" in state else torch.zeros((), device=parameter.device)
+        )
+        return super()._state_of(parameter, group)
+
+    def _step_of_w(self, ws, gradients, state, rate, group, first) -> None:
+        means, squares, steps = map(list, state)
+        adam(list(ws), list(gradients), means, squares, [], steps, fused=_fused(ws), foreach=not _fused(ws), lr=rate,
+             beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"], weight_decay=group["weight_decay"],
+             amsgrad=False, maximize=False)  # fmt: skip
+
+
+def param_groups(model: nn.Module, only: Iterable[str] | None = None) -> list[dict]:
+    """A model's parameters by penalty: weights of convolutions "group", linear weights "l1", the rest None.
+
+    `only`: names of the layers to penalise, as in `model.named_modules()`; all of them if not given. Raises ValueError
+    for a name that is no convolution or linear layer of the model.
+    """
+    penalties = {nn.Conv1d: "group", nn.Conv2d: "group", nn.Conv3d: "group", nn.Linear: "l1"}
+    layers = {name: (layer, penalty) for name, layer in model.named_modules()
+              for kind, penalty in penalties.items() if isinstance(layer, kind)}  # fmt: skip
+    chosen = list(layers) if only is None else list(only)
+    for name in chosen:
+        if name not in layers:
+            raise ValueError(f"{name!r} is no convolution or linear layer of the model: it has {', '.join(layers)}")
+    penalty_of = {layers[name][0].weight: layers[name][1] for name in chosen}
+    groups = {penalty: [] for penalty in PENALTIES}
+    for name, parameter in model.named_parameters():
+        groups[penalty_of.get(parameter)].append((name, parameter))
+    return [{"params": params, "penalty": penalty} for penalty, params in groups.items() if params]
+
+
+# ------------------------------------------------------------------------------------------ what is allowed
+
+_ALLOWED = {  # name: (test, in words)
+    "lr": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
+    "kappa": (lambda v: 0 < v < math.inf, "above 0 and finite"),
+    "mu": (lambda v: v > 0, "above 0"),
+    "momentum": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    "dampening": (lambda v: 0 <= v <= 1, "between 0 and 1"),
+    "weight_decay": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
+    "betas": (lambda v: len(v) == 2 and all(0 <= beta < 1 for beta in v), "two numbers of at least 0 and below 1"),
+    "eps": (lambda v: 0 < v < math.inf, "above 0 and finite"),
+    "penalty": (lambda v: v in PENALTIES, 'one of "group", "l1" and None'),
+}
+
+
+def _check(values: dict, index: int = 0) -> None:
+    """Raises ValueError for a value that is not allowed, or a parameter that can't take its group's penalty."""
+    for name, (allowed, words) in _ALLOWED.items():
+        if name in values and not allowed(values[name]):
+            raise ValueError(f"{name} {values[name]!r} is not allowed: it must be {words}")
+    if values.get("penalty") == "group":
+        names = values.get("param_names") or [f"{i} of group {index}" for i in range(len(values["params"]))]
+        for name, parameter in zip(names, values["params"]):
+            if parameter.ndim < 2:
+                shape = tuple(parameter.shape)
+                raise ValueError(f'penalty "group" is not for parameter {name} of shape {shape}: it has no filters')
+
+
+def _fused(tensors: Iterable[Tensor]) -> bool:
+    """Whether torch's fused step takes these tensors."""
+    return all(t.is_floating_point() and t.device.type in ("cpu", "cuda", "mps") for t in tensors)

@@ -1,0 +1,269 @@
+"""What is sparse in a network and what can be cut: the support of Γ and when it came about, pruning in the order of
+DessiLBI's authors, and the smaller network that is left. It never trains, and leaves the model it is given as it is."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+NEVER = 2000  # in place of an epoch, for what never entered the support; the number is that of the authors' code
+PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+# ------------------------------------------------------------------------------------------ support
+
+
+def units(weight: Tensor) -> Tensor:
+    """What can be cut on its own: of a convolution's weight (F, C, …) the norm of each filter (F,), else each |w|."""
+    return weight.flatten(1).norm(dim=1) if weight.ndim > 2 else weight.abs()
+
+
+def gammas(optimizer) -> dict[str, Tensor]:
+    """Γ of each penalised parameter of a DessiLBI optimizer, by name (or position where it was given no names)."""
+    found = {}
+    for index, group in enumerate(optimizer.param_groups):
+        names = group.get("param_names") or [f"{index}.{i}" for i in range(len(group["params"]))]
+        if group.get("penalty") is not None:
+            found.update({name: optimizer.gamma(p) for name, p in zip(names, group["params"])})
+    return found
+
+
+def support(optimizer) -> dict[str, Tensor]:
+    """Where Γ is not zero, by parameter: bool for each filter (F,) of a convolution, else in the weight's shape."""
+    return {name: units(gamma) > 0 for name, gamma in gammas(optimizer).items()}
+
+
+class Path:
+    """A probe of the training loop: the way of Γ over a run with DessiLBI (the solution path).
+
+    `series` holds, for each of `points` moments evenly over the run: `path_step`, the step; `path_<parameter>`
+    (points, F), the norm of each filter of Γ, or (points,), the share of a linear layer's weights in the support. And
+    `entry_<parameter>`: the epoch at whose end a filter or weight was first in the support, else NEVER.
+    """
+
+    def __init__(self, run_steps: int, epoch_steps: int, points: int = 100):
+        self.total, self.epoch_steps = run_steps, epoch_steps
+        self.moments = {round(i * run_steps / points): i for i in range(min(points, run_steps) + 1)}
+        self.series: dict[str, Tensor] = {}
+
+    def __call__(self, trainer, *_) -> None:
+        """Looks at Γ before the step `trainer.step`, if that is a moment to look."""
+        self.look(trainer.optimizer, trainer.step)
+
+    def finish(self, trainer) -> None:
+        """Looks at Γ after the last step."""
+        self.look(trainer.optimizer, trainer.step)
+
+    def look(self, optimizer, step: int) -> None:
+        moment, epoch_ends = self.moments.get(step), step > 0 and step % self.epoch_steps == 0
+        if moment is None and not epoch_ends:
+            return
+        for name, gamma in gammas(optimizer).items():
+            sizes = units(gamma).cpu()
+            values = sizes if gamma.ndim > 2 else (sizes > 0).float().mean()
+            if moment is not None:
+                self._series(f"path_{name}", (len(self.moments), *values.shape), torch.float32)[moment] = values
+                self._series("path_step", (len(self.moments),), torch.int32)[moment] = step
+            if epoch_ends:
+                entry = self._series(f"entry_{name}", sizes.shape, torch.int16, NEVER)
+                entry[(sizes > 0) & (entry == NEVER)] = step // self.epoch_steps
+
+    def _series(self, name: str, shape, dtype, fill: float = 0) -> Tensor:
+        if name not in self.series:
+            self.series[name] = torch.full(shape, fill, dtype=dtype)
+        return self.series[name]
+
+    def state_dict(self) -> dict:
+        return {"series": self.series}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.series = state["series"]
+
+
+# ------------------------------------------------------------------------------------------ pruning
+
+
+def layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that can be pruned, convolutions and linear ones, by name."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, PRUNABLE)}
+
+
+def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """How much each filter or weight of a model is worth keeping, by layer; what is lowest is pruned first.
+
+    The authors' order: ‖W_f‖ less the epoch in which filter f entered the support, |w| less that of a weight, NEVER for
+    what did not enter. `entry`: parameter name → epochs, as `Path` records it. Without it: magnitude alone.
+    """
+    order = {}
+    for name, layer in layers(model).items():
+        order[name] = units(layer.weight.detach())
+        if entry is not None and f"{name}.weight" in entry:
+            order[name] = order[name].double() - entry[f"{name}.weight"].to(order[name].device)
+    return order
+
+
+def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers: Sequence[str]) -> nn.Module:
+    """A copy of `model` with the lowest `fraction` (0 to 1) of filters or weights in each of `layers` set to zero.
+
+    A filter's bias goes with it. Raises ValueError for a fraction out of range or a layer that has no order.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction {fraction} is not allowed: it must be between 0 and 1")
+    pruned = copy.deepcopy(model)
+    modules = dict(pruned.named_modules())
+    for name in layers:
+        if name not in order:
+            raise ValueError(f"{name!r} is no layer that can be pruned: there are {', '.join(order)}")
+        scores = order[name].flatten()
+        lowest = torch.argsort(scores, stable=True)[: round(fraction * len(scores))]
+        mask = torch.ones_like(scores, dtype=torch.bool)
+        mask[lowest] = False
+        _apply(modules[name], mask.view_as(order[name]))
+    return pruned
+
+
+@torch.no_grad()
+def _apply(layer: nn.Module, kept: Tensor) -> None:
+    """Sets to zero what is not `kept`: filters (F,) with their biases, or weights."""
+    filters = kept.ndim < layer.weight.ndim
+    layer.weight.mul_(kept.view(-1, *[1] * (layer.weight.ndim - 1)) if filters else kept)
+    if filters and layer.bias is not None:
+        layer.bias.mul_(kept)
+
+
+def masks(model: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameter name → mask in its shape, from the filters (F,) or weights that stay, by name of the weight."""
+    parameters, found = dict(model.named_parameters()), {}
+    for name, mask in kept.items():
+        weight = parameters[name]
+        filters = mask.ndim < weight.ndim
+        found[name] = (mask.view(-1, *[1] * (weight.ndim - 1)) if filters else mask).expand_as(weight).float()
+        bias = name.removesuffix("weight") + "bias"
+        if filters and bias in parameters:
+            found[bias] = mask.float()
+    return found
+
+
+def shuffled(kept: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Masks with as many filters or weights kept in each layer, but drawn by lot."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view_as(mask)
+            for name, mask in kept.items()}  # fmt: skip
+
+
+@torch.no_grad()
+def pruned_accuracies(model, order, fractions, names, images: Tensor, labels: Tensor) -> Tensor:
+    """Accuracy of `model` with each of `fractions` of the layers `names` pruned: (len(fractions),).
+
+    `images` (N, C, H, W) as the model takes them. What lies before the first pruned layer is computed only once.
+    """
+    stages = [*model.features, *model.classifier]
+    modules = dict(model.named_modules())
+    first = min(next(i for i, stage in enumerate(stages) if stage is modules[name]) for name in names)
+    was_training = model.training
+    model.eval()
+    parts = images.split(1000)
+    for stage in stages[:first]:
+        parts = [stage(part) for part in parts]
+    accuracies = []
+    for fraction in fractions:
+        pruned = prune(model, order, fraction, names)
+        tail = nn.Sequential(*[*pruned.features, *pruned.classifier][first:])
+        outputs = torch.cat([tail(part) for part in parts])
+        accuracies.append((outputs.argmax(1) == labels).double().mean())
+    model.train(was_training)
+    return torch.stack(accuracies).cpu()
+
+
+# ------------------------------------------------------------------------------------------ what is left
+
+
+def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-adds of one forward pass of an image of `shape` (C, H, W), in convolutions and linear layers."""
+    counts = []
+
+    def count(layer, inputs, output):
+        positions = output[0].numel() // len(layer.weight)
+        counts.append(positions * layer.weight.numel())
+
+    hooks = [layer.register_forward_hook(count) for layer in layers(model).values()]
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape, device=next(model.parameters()).device))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return sum(counts)
+
+
+def summary(model: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
+    """Shares (0 to 1) that are left of a pruned model: of filters and of weights that are not zero, of multiply-adds.
+
+    The multiply-adds are those of `compact(model)` for an image of `shape` (C, H, W).
+    """
+    weights = [layer.weight.detach() for layer in layers(model).values()]
+    filters = torch.cat([units(weight) for weight in weights if weight.ndim > 2])
+    return {
+        "filters": (filters > 0).double().mean().item(),
+        "weights": sum(int(weight.count_nonzero()) for weight in weights) / sum(weight.numel() for weight in weights),
+        "multiply_adds": multiply_adds(compact(model), shape) / multiply_adds(model, shape),
+    }
+
+
+@torch.no_grad()
+def compact(model: nn.Module) -> nn.Module:
+    """The same function as `model` in evaluation mode, with the filters and units that only give zeros cut out.
+
+    For models whose `features` and `classifier` are chains of convolution, batch norm, ReLU, pooling, dropout, flatten
+    and linear layers. A filter of zero is kept where batch norm makes a constant above zero of it. Raises ValueError
+    for anything else in the chain.
+    """
+    smaller = copy.deepcopy(model)
+    stages = [*smaller.features, *smaller.classifier]
+    for stage in stages:
+        if not isinstance(stage, (*PRUNABLE, *_PASSING, nn.BatchNorm2d, nn.Flatten)):
+            raise ValueError(f"a {type(stage).__name__} can't be made smaller: the network must be a chain of layers")
+    ends = [i for i, stage in enumerate(stages) if isinstance(stage, PRUNABLE)]
+    for here, there in zip(ends, ends[1:]):
+        _cut(stages[here], stages[here + 1 : there], stages[there])
+    return smaller
+
+
+_PASSING = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Dropout2d)  # these make zeros of zeros
+
+
+def _cut(layer: nn.Module, between: list[nn.Module], after: nn.Module) -> None:
+    """Cuts out of `layer` what reaches `after` as zero, and the inputs of `after` that it was."""
+    norm = next((stage for stage in between if isinstance(stage, nn.BatchNorm2d)), None)
+    empty = layer.weight.flatten(1).abs().amax(1) == 0
+    constant = layer.bias if layer.bias is not None else torch.zeros_like(layer.weight.flatten(1)[:, 0])
+    if norm is not None:
+        constant = (constant - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+    rectified = any(isinstance(stage, nn.ReLU) for stage in between)
+    kept = ~(empty & ((constant <= 0) if rectified else (constant == 0)))
+    if not kept.any():
+        kept[0] = True  # a layer needs one output
+    copies = after.weight.shape[1] // len(kept)  # inputs of a linear layer for each channel that was flattened
+    after.weight = nn.Parameter(after.weight[:, kept.repeat_interleave(copies)])
+    layer.weight = nn.Parameter(layer.weight[kept])
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(layer.bias[kept])
+    if norm is not None:
+        for name in ("weight", "bias"):
+            setattr(norm, name, nn.Parameter(getattr(norm, name)[kept]))
+        norm.running_mean, norm.running_var = norm.running_mean[kept], norm.running_var[kept]
+    for stage in (layer, norm, after):
+        _say_sizes(stage)
+
+
+def _say_sizes(stage: nn.Module | None) -> None:
+    """Makes what a layer says of itself agree with its weights."""
+    if isinstance(stage, nn.Linear):
+        stage.out_features, stage.in_features = stage.weight.shape
+    elif isinstance(stage, nn.BatchNorm2d):
+        stage.num_features = len(stage.weight)
+    elif stage is not None:
+        stage.out_channels, stage.in_channels = stage.weight.shape[:2]

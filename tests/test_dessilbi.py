@@ -1,0 +1,563 @@
+"""Tests of both optimizers: equal to a literal loop from the equations at every step, and at home in torch.optim."""
+
+import copy
+import io
+import math
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from helpers import dessilbi, models
+from helpers.dessilbi import DessiLBI, DessiLBIAdam, group_soft_threshold, soft_threshold
+
+# ------------------------------------------------------------------------------------------ the literal loops
+
+
+def prox(z, penalty):
+    """The proximal maps, number by number and filter by filter."""
+    out = torch.zeros_like(z)
+    if penalty == "l1":
+        for index in range(z.numel()):
+            value = z.view(-1)[index].item()
+            out.view(-1)[index] = math.copysign(max(0.0, abs(value) - 1), value)
+    elif penalty == "group":
+        for f in range(len(z)):
+            norm = math.sqrt(sum(value * value for value in z[f].flatten().tolist()))
+            out[f] = 0 if norm <= 1 else z[f] * (1 - 1 / norm)
+    return out
+
+
+class Sgd:
+    """The direction of SGD with momentum, as torch defines it."""
+
+    def __init__(self, momentum=0.0, dampening=0.0, weight_decay=0.0):
+        self.momentum, self.dampening, self.weight_decay, self.buffer = momentum, dampening, weight_decay, None
+
+    def __call__(self, gradient, w):
+        d = gradient + self.weight_decay * w
+        if self.momentum == 0:
+            return d
+        self.buffer = d.clone() if self.buffer is None else self.momentum * self.buffer + (1 - self.dampening) * d
+        return self.buffer
+
+    def state(self):
+        return {} if self.buffer is None else {"momentum_buffer": self.buffer}
+
+
+class Adam:
+    """Adam's bias-corrected direction: Kingma and Ba, 2015, algorithm 1."""
+
+    def __init__(self, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        self.betas, self.eps, self.weight_decay, self.t, self.m, self.v = betas, eps, weight_decay, 0, 0.0, 0.0
+
+    def __call__(self, gradient, w):
+        d = gradient + self.weight_decay * w
+        self.t += 1
+        self.m = self.betas[0] * self.m + (1 - self.betas[0]) * d
+        self.v = self.betas[1] * self.v + (1 - self.betas[1]) * d * d
+        return self.m / (1 - self.betas[0] ** self.t) / ((self.v / (1 - self.betas[1] ** self.t)).sqrt() + self.eps)
+
+    def state(self):
+        return {"exp_avg": self.m, "exp_avg_sq": self.v}
+
+
+class Literal:
+    """The equations of the module's docstring, one parameter at a time."""
+
+    def __init__(self, w, direction, lr, kappa, mu, penalty):
+        self.w, self.direction, self.penalty = w.clone(), direction, penalty
+        self.lr, self.kappa, self.mu = lr, kappa, mu
+        self.z, self.gamma = torch.zeros_like(w), torch.zeros_like(w)
+
+    def step(self, gradient):
+        d, old = self.direction(gradient, self.w), self.w
+        if self.penalty is None:
+            self.w = old - self.kappa * self.lr * d
+            return
+        self.w = old - self.kappa * self.lr * (d + (old - self.gamma) / self.mu)
+        self.z = self.z + self.lr / self.mu * (old - self.gamma)
+        self.gamma = self.kappa * prox(self.z, self.penalty)
+
+
+def double(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+SHAPES = {"group": (5, 2, 3, 3), "l1": (4, 6), None: (7,)}
+
+
+def compare(make, direction, penalty, *, lr=0.1, kappa=1.0, mu=2.0, steps=100, shape=None):
+    """Runs both on one stream of gradients that depend on W, and compares all that they hold at each step."""
+    shape = shape or SHAPES[penalty]
+    sizes = torch.logspace(-1.5, 0.3, shape[0], dtype=torch.float64).view(-1, *[1] * (len(shape) - 1))
+    start = sizes * double(*shape)  # large filters enter the support early, small ones late or never
+    parameter = nn.Parameter(start.clone())
+    others = [] if penalty else [{"params": [nn.Parameter(double(2, 2))], "penalty": "l1"}]
+    optimizer = make([{"params": [parameter], "penalty": penalty}, *others], lr=lr, kappa=kappa, mu=mu)
+    literal, target = Literal(start, direction, lr, kappa, mu, penalty), sizes * double(*shape, seed=1)
+    supports = set()
+    for step in range(steps):
+        noise = 0.1 * sizes * double(*shape, seed=2 + step)
+        parameter.grad = (parameter.detach() - target) + noise
+        literal.step((literal.w - target) + noise)
+        optimizer.step()
+        state = optimizer.state[parameter]
+        expected = {**direction.state(), **({"z": literal.z} if penalty else {})}
+        assert set(state) - {"step"} == set(expected)
+        for name, value in {"w": literal.w, **expected}.items():
+            mine = parameter.detach() if name == "w" else state[name]
+            torch.testing.assert_close(mine, value, rtol=1e-10, atol=1e-10, msg=f"{name} at step {step}")
+        if penalty:
+            torch.testing.assert_close(optimizer.gamma(parameter), literal.gamma, rtol=1e-10, atol=1e-10)
+            supports.add(int((literal.gamma != 0).sum()))
+    if penalty:
+        assert len(supports) > 2, "Γ never changed its support: the test would not see the proximal map"
+
+
+SGD_OPTIONS = [
+    {"momentum": 0.0}, {"momentum": 0.9}, {"momentum": 0.9, "weight_decay": 0.01},
+    {"momentum": 0.0, "weight_decay": 0.01}, {"momentum": 0.5, "dampening": 0.3, "weight_decay": 0.1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("penalty", ["group", "l1", None])
+@pytest.mark.parametrize("options", SGD_OPTIONS, ids=str)
+@pytest.mark.parametrize("kappa, mu", [(1.0, 2.0), (5.0, 3.0)])
+def test_dessilbi_is_the_literal_loop(penalty, options, kappa, mu):
+    lr = 0.4 / kappa
+    compare(lambda p, **k: DessiLBI(p, **k, **options), Sgd(**options), penalty, lr=lr, kappa=kappa, mu=mu)
+
+
+@pytest.mark.parametrize("penalty", ["group", "l1", None])
+@pytest.mark.parametrize("options", [{}, {"betas": (0.5, 0.9), "eps": 1e-3}, {"weight_decay": 0.1}], ids=str)
+@pytest.mark.parametrize("kappa, mu", [(1.0, 2.0), (5.0, 4.0)])
+def test_dessilbi_adam_is_the_literal_loop(penalty, options, kappa, mu):
+    lr = 0.4 / kappa
+    compare(lambda p, **k: DessiLBIAdam(p, **k, **options), Adam(**options), penalty, lr=lr, kappa=kappa, mu=mu)
+
+
+@pytest.mark.parametrize("penalty", ["group", "l1", None])
+@pytest.mark.parametrize("block", [1, 7, 20, 1000])
+def test_blocks_change_nothing(penalty, block, monkeypatch):
+    monkeypatch.setattr(dessilbi, "BLOCK", block)
+    options = {"momentum": 0.5, "dampening": 0.3, "weight_decay": 0.1}
+    compare(lambda p, **k: DessiLBI(p, **k, **options), Sgd(**options), penalty, lr=0.4, steps=30)
+    compare(lambda p, **k: DessiLBIAdam(p, **k), Adam(), penalty, lr=0.4, steps=30)
+
+
+def test_the_group_penalty_takes_linear_weights_too():
+    compare(lambda p, **k: DessiLBI(p, **k), Sgd(0.9), "group", lr=0.4, shape=(6, 4))
+
+
+# ------------------------------------------------------------------------------------------ proximal maps
+
+
+def test_soft_threshold_by_hand():
+    z = torch.tensor([-3.0, -1.0, -0.5, 0.0, 0.25, 1.0, 1.5])
+    assert soft_threshold(z).tolist() == [-2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5]
+
+
+def test_group_soft_threshold_by_hand():
+    z = torch.tensor([[3.0, 4.0], [0.6, 0.8], [0.3, -0.4], [0.0, 0.0], [0.0, -2.0]])
+    torch.testing.assert_close(
+        group_soft_threshold(z), torch.tensor([[2.4, 3.2], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, -1.0]])
+    )
+
+
+shapes = st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple)
+magnitudes = st.sampled_from([0.0, 1e-300, 1e-30, 1e-6, 0.5, 1.0, 1 + 1e-9, 3.0, 1e6, 1e30, 1e150])
+
+
+@given(shapes, st.lists(magnitudes, min_size=1, max_size=4), st.integers(0, 9))
+def test_proximal_maps_at_any_shape_and_size(shape, sizes, seed):
+    z = double(*shape, seed=seed)
+    for f in range(len(z)):
+        z[f] *= sizes[f % len(sizes)]
+    for penalty, mine in (("l1", soft_threshold(z)), ("group", group_soft_threshold(z))):
+        torch.testing.assert_close(mine, prox(z, penalty), rtol=1e-12, atol=1e-12)
+        assert (mine * z >= 0).all() and (mine.abs() <= z.abs()).all()  # shrinks, and keeps the sign
+
+
+@given(shapes, magnitudes, st.sampled_from(["group", "l1"]), st.sampled_from([DessiLBI, DessiLBIAdam]))
+def test_steps_stay_finite_at_zero_tiny_and_huge_values(shape, size, penalty, kind):
+    size = min(size, 1e100)
+    parameter = nn.Parameter(double(*shape) * size)
+    optimizer = kind([{"params": [parameter], "penalty": penalty}], lr=0.1, mu=20)
+    for seed in range(3):
+        parameter.grad = double(*shape, seed=seed) * size
+        optimizer.step()
+    assert parameter.isfinite().all() and optimizer.gamma(parameter).isfinite().all()
+
+
+def test_a_tiny_float32_filter_leaves_no_nan():
+    parameter = nn.Parameter(torch.full((2, 3, 3, 3), 1e-30))
+    optimizer = DessiLBI([{"params": [parameter], "penalty": "group"}], lr=0.1)
+    for _ in range(3):
+        parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    assert parameter.isfinite().all() and (optimizer.gamma(parameter) == 0).all()
+
+
+# ------------------------------------------------------------------------------------------ limits
+
+
+def net(dtype=torch.float64):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 4, 5)).to(
+        dtype
+    )
+
+
+def train(model, optimizer, steps=20, seed=0):
+    dtype = next(model.parameters()).dtype
+    for step in range(steps):
+        images = double(8, 1, 6, 6, seed=100 * seed + step).to(dtype)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), torch.arange(8) % 5).backward()
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("mu", [math.inf, 1e14])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.01}])
+def test_without_coupling_they_are_sgd_and_adam(mu, options):
+    for mine, theirs in (
+        (lambda m: DessiLBI(dessilbi.param_groups(m), 0.05, mu=mu, **options),
+         lambda m: torch.optim.SGD(m.parameters(), 0.05, momentum=0.9, **options)),
+        (lambda m: DessiLBIAdam(dessilbi.param_groups(m), 0.01, mu=mu, **options),
+         lambda m: torch.optim.Adam(m.parameters(), 0.01, **options)),
+    ):  # fmt: skip
+        one, other = net(), net()
+        for a, b in zip(train(one, mine(one)), train(other, theirs(other))):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_kappa_multiplies_the_rate_of_w_alone():
+    start, results = double(4, 3), []
+    for lr, kappa in ((0.2, 1.0), (0.02, 10.0)):
+        parameter = nn.Parameter(start.clone())
+        optimizer = DessiLBI([{"params": [parameter], "penalty": "l1"}], lr, kappa=kappa, mu=4, momentum=0)
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        results.append((parameter.detach().clone(), optimizer.state[parameter]["z"].clone()))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], 10 * results[1][1])
+
+
+def test_it_finds_the_features_that_matter():
+    """A linear model of 40 features of which 5 count: they enter the support first, which pruning builds on."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(400, 40, generator=generator, dtype=torch.float64)
+    truth = torch.zeros(40, dtype=torch.float64)
+    truth[:5] = torch.tensor([3.0, -2.0, 2.5, -3.0, 2.0])
+    model = nn.Linear(40, 1, bias=False, dtype=torch.float64)
+    optimizer = DessiLBI(dessilbi.param_groups(model), lr=0.02, mu=1, momentum=0)
+    order = []
+    for _ in range(3000):
+        optimizer.zero_grad()
+        ((model(features)[:, 0] - features @ truth) ** 2).mean().backward()
+        optimizer.step()
+        order += [i for i in optimizer.gamma(model.weight)[0].nonzero()[:, 0].tolist() if i not in order]
+    assert set(order[:5]) == set(range(5))
+    assert (optimizer.gamma(model.weight)[0, :5] - truth[:5]).abs().max() < 0.05
+
+
+# ------------------------------------------------------------------------------------------ as torch.optim has it
+
+BOTH = pytest.mark.parametrize("kind", [DessiLBI, DessiLBIAdam])
+
+
+def make(kind, model, **options):
+    return kind(dessilbi.param_groups(model), lr=0.05, mu=0.3, **options)
+
+
+@BOTH
+def test_what_has_no_gradient_stays(kind):
+    model = net()
+    optimizer = make(kind, model)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    model[4].weight.grad = torch.ones_like(model[4].weight)
+    optimizer.step()
+    changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters())]
+    assert changed == [parameter is model[4].weight for parameter in model.parameters()]
+    assert len(optimizer.state) == 1 and (optimizer.gamma(model[0].weight) == 0).all()
+
+
+@BOTH
+def test_a_gradient_that_comes_later_starts_as_a_first_one(kind):
+    """Whether a parameter's first gradient comes at step 0 or at step 3 makes no difference to it."""
+    options = {"dampening": 0.5} if kind is DessiLBI else {}
+    results = []
+    for late in (0, 3):
+        model = net()
+        optimizer, weight = make(kind, model, **options), model[4].weight
+        for step in range(late + 4):
+            model[0].weight.grad = torch.ones_like(model[0].weight)
+            weight.grad = None if step < late else double(*weight.shape, seed=step - late)
+            optimizer.step()
+        results.append(weight.detach())
+    torch.testing.assert_close(results[0], results[1])
+
+
+@BOTH
+def test_closure(kind):
+    one, other = net(), net()
+    images, labels = double(8, 1, 6, 6), torch.arange(8) % 5
+    with_closure, without = make(kind, one), make(kind, other)
+
+    def closure():
+        with_closure.zero_grad()
+        loss = nn.functional.cross_entropy(one(images), labels)
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        loss = with_closure.step(closure)
+        without.zero_grad()
+        expected = nn.functional.cross_entropy(other(images), labels)
+        expected.backward()
+        assert without.step() is None
+        assert loss.item() == expected.item()
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters()))
+
+
+@BOTH
+def test_a_scheduler_changes_the_rate(kind):
+    model, frozen = net(), net()
+    optimizer = make(kind, model)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.0 if epoch else 1.0)
+    train(model, optimizer, 3)
+    scheduler.step()
+    frozen.load_state_dict(model.state_dict())
+    train(model, optimizer, 3)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), frozen.parameters()))
+
+
+@BOTH
+def test_groups_have_values_of_their_own(kind):
+    a, b = nn.Parameter(double(3, 4)), nn.Parameter(double(3, 4))
+    optimizer = kind([{"params": [a], "penalty": "l1", "lr": 0.1, "kappa": 2.0, "mu": 3.0},
+                      {"params": [b], "penalty": "group"}], lr=0.4, kappa=1.0, mu=2.0)  # fmt: skip
+    direction = (lambda: Sgd(0.9)) if kind is DessiLBI else Adam
+    literal = [Literal(a.detach(), direction(), 0.1, 2.0, 3.0, "l1"),
+               Literal(b.detach(), direction(), 0.4, 1.0, 2.0, "group")]  # fmt: skip
+    for seed in range(30):
+        for parameter, loop in zip((a, b), literal):
+            parameter.grad = double(3, 4, seed=seed)
+            loop.step(parameter.grad)
+        optimizer.step()
+    for parameter, loop in zip((a, b), literal):
+        torch.testing.assert_close(parameter.detach(), loop.w, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(optimizer.gamma(parameter), loop.gamma, rtol=1e-10, atol=1e-10)
+
+
+@BOTH
+def test_a_group_can_be_added(kind):
+    model, extra = net(), nn.Parameter(double(3, 4))
+    optimizer = make(kind, model)
+    optimizer.add_param_group({"params": [("extra", extra)], "penalty": "l1"})
+    extra.grad = torch.ones_like(extra)
+    optimizer.step()
+    assert "z" in optimizer.state[extra] and optimizer.param_groups[-1]["mu"] == 0.3
+
+
+@BOTH
+def test_a_group_that_is_not_allowed_is_not_added(kind):
+    optimizer = make(kind, net())
+    count = len(optimizer.param_groups)
+    with pytest.raises(ValueError, match="lr -1 is not allowed"):
+        optimizer.add_param_group({"params": [("extra", nn.Parameter(double(3)))], "lr": -1})
+    assert len(optimizer.param_groups) == count
+
+
+def through_file(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_saved_loaded_and_continued_gives_identical_numbers(kind, dtype):
+    model = net(dtype)
+    optimizer = make(kind, model)
+    train(model, optimizer, 5)
+    for weight in (model[0].weight, model[4].weight):
+        optimizer.state[weight]["z"].mul_(20)  # so that Γ is not 0
+    saved = through_file({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    expected = train(model, optimizer, 10, seed=1)
+    again = net(dtype)
+    other = kind(dessilbi.param_groups(again), lr=0.9, mu=77)
+    again.load_state_dict(saved["model"])
+    other.load_state_dict(saved["optimizer"])
+    assert all(torch.equal(a, b) for a, b in zip(train(again, other, 10, seed=1), expected))
+    for mine, theirs in ((model[0].weight, again[0].weight), (model[4].weight, again[4].weight)):
+        assert optimizer.gamma(mine).any() and torch.equal(optimizer.gamma(mine), other.gamma(theirs))
+
+
+@BOTH
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_goes_on_like_the_original(kind, copied):
+    model = net()
+    optimizer = make(kind, model)
+    train(model, optimizer, 5)
+    twin, its_optimizer = copied((model, optimizer))
+    assert all(torch.equal(a, b) for a, b in zip(train(model, optimizer, 5), train(twin, its_optimizer, 5)))
+
+
+@BOTH
+def test_a_compiled_model_trains_the_same(kind):
+    plain, other = net(), net()
+    compiled = torch.compile(other, backend="eager")
+    for a, b in zip(train(plain, make(kind, plain), 5), train(compiled, make(kind, compiled), 5)):
+        assert torch.equal(a, b)
+
+
+@BOTH
+def test_the_memory_format_changes_nothing(kind):
+    plain, other = net(), net().to(memory_format=torch.channels_last)
+    results = []
+    for model in (plain, other):
+        optimizer = make(kind, model)
+        for step in range(10):
+            for index, parameter in enumerate(model.parameters()):
+                parameter.grad = torch.empty_like(parameter).copy_(double(*parameter.shape, seed=50 * step + index))
+            optimizer.step()
+        results.append([*model.parameters(), optimizer.gamma(model[0].weight)])
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@BOTH
+def test_a_gradient_scaler_leaves_out_a_step_with_infinite_gradients(kind):
+    model = net(torch.float32)
+    optimizer, scaler = make(kind, model), torch.amp.GradScaler("cpu", init_scale=8.0)
+    reference = net(torch.float32)
+    its_optimizer = make(kind, reference)
+    scaler.scale(torch.ones(()))  # a scaler begins with its first loss
+    for infinite in (False, True, False):
+        for (name, mine), theirs in zip(model.named_parameters(), reference.parameters()):
+            theirs.grad = torch.ones_like(theirs)
+            mine.grad = torch.full_like(mine, math.inf if infinite and name == "0.weight" else scaler.get_scale())
+        scaler.step(optimizer)
+        scaler.update()
+        if not infinite:
+            its_optimizer.step()
+    for mine, theirs in zip(model.parameters(), reference.parameters()):
+        torch.testing.assert_close(mine, theirs)
+
+
+@BOTH
+def test_gradients_are_left_as_they_are(kind):
+    model = net()
+    optimizer = make(kind, model, weight_decay=0.1)
+    for step in range(3):
+        gradients = [double(*parameter.shape, seed=step) for parameter in model.parameters()]
+        for parameter, gradient in zip(model.parameters(), gradients):
+            parameter.grad = gradient.clone()
+        optimizer.step()
+        assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients))
+
+
+# ------------------------------------------------------------------------------------------ what is not allowed
+
+
+@pytest.mark.parametrize("kind, name, value, range_", [
+    (DessiLBI, "lr", -0.1, "at least 0 and finite"), (DessiLBI, "lr", math.nan, "at least 0 and finite"),
+    (DessiLBI, "kappa", 0.0, "above 0 and finite"), (DessiLBI, "kappa", math.inf, "above 0 and finite"),
+    (DessiLBI, "mu", 0.0, "above 0"), (DessiLBI, "mu", -2.0, "above 0"), (DessiLBI, "mu", math.nan, "above 0"),
+    (DessiLBI, "momentum", 1.0, "at least 0 and below 1"), (DessiLBI, "dampening", 1.5, "between 0 and 1"),
+    (DessiLBI, "weight_decay", -1e-4, "at least 0 and finite"),
+    (DessiLBIAdam, "lr", -0.1, "at least 0 and finite"), (DessiLBIAdam, "mu", 0.0, "above 0"),
+    (DessiLBIAdam, "betas", (0.9, 1.0), "two numbers of at least 0 and below 1"),
+    (DessiLBIAdam, "eps", 0.0, "above 0 and finite"), (DessiLBIAdam, "kappa", -1.0, "above 0 and finite"),
+])  # fmt: skip
+def test_a_value_that_is_not_allowed_is_named(kind, name, value, range_):
+    with pytest.raises(ValueError) as raised:
+        kind(dessilbi.param_groups(net()), **{"lr": 0.1, name: value})
+    assert str(raised.value) == f"{name} {value!r} is not allowed: it must be {range_}"
+
+
+@BOTH
+def test_an_unknown_penalty_is_named(kind):
+    with pytest.raises(ValueError, match='penalty \'lasso\' is not allowed: it must be one of "group", "l1" and None'):
+        kind([{"params": [nn.Parameter(double(3, 3))], "penalty": "lasso"}], lr=0.1)
+
+
+@BOTH
+def test_a_penalty_that_a_parameter_cannot_take_names_the_parameter(kind):
+    model = net()
+    with pytest.raises(ValueError, match=r'penalty "group" is not for parameter 0.bias of shape \(4,\)'):
+        kind([{"params": model.named_parameters(), "penalty": "group"}], lr=0.1)
+    with pytest.raises(ValueError, match=r'penalty "group" is not for parameter 1 of group 1 of shape \(4,\)'):
+        kind([{"params": [model[4].weight]}, {"params": list(model[0].parameters()), "penalty": "group"}], lr=0.1)
+
+
+@BOTH
+def test_no_penalty_at_all_gets_a_warning(kind):
+    with pytest.warns(UserWarning, match="no parameter has a penalty"):
+        kind(net().parameters(), lr=0.1)
+
+
+def test_gamma_of_what_has_none():
+    model = net()
+    optimizer = make(DessiLBI, model)
+    for parameter in (model[0].bias, nn.Parameter(torch.zeros(4))):
+        with pytest.raises(ValueError, match=r"a parameter of shape \(4,\) has no Γ"):
+            optimizer.gamma(parameter)
+    assert len(optimizer.state) == 0
+
+
+# ------------------------------------------------------------------------------------------ groups of a model
+
+
+def names_by_penalty(groups):
+    return {group["penalty"]: [name for name, _ in group["params"]] for group in groups}
+
+
+def test_groups_of_lenet():
+    assert names_by_penalty(dessilbi.param_groups(models.LeNet())) == {
+        "group": [f"features.conv{i}.weight" for i in (1, 2, 3)],
+        "l1": ["classifier.fc1.weight", "classifier.fc2.weight"],
+        None: [f"features.conv{i}.bias" for i in (1, 2, 3)] + ["classifier.fc1.bias", "classifier.fc2.bias"],
+    }
+
+
+def test_only_some_layers_can_be_penalised():
+    groups = names_by_penalty(dessilbi.param_groups(models.LeNet(), only=["features.conv3"]))
+    assert groups["group"] == ["features.conv3.weight"] and "l1" not in groups and len(groups[None]) == 9
+    with pytest.raises(ValueError, match="'conv3' is no convolution or linear layer of the model: it has feat"):
+        dessilbi.param_groups(models.LeNet(), only=["conv3"])
+
+
+@pytest.mark.parametrize("name", ["MyNet", "MyResNet9", "VGG", "LeNet"])
+def test_every_parameter_is_in_one_group(name):
+    model = models.build(name)
+    found = [parameter for group in dessilbi.param_groups(model) for _, parameter in group["params"]]
+    assert len(found) == len(set(found)) == len(list(model.parameters()))
+    with_bn = {name for group in dessilbi.param_groups(model) if group["penalty"] for name, p in group["params"]}
+    assert all(dict(model.named_parameters())[name].ndim in (2, 4) for name in with_bn)
+
+
+def test_the_one_file_works_alone(tmp_path):
+    shutil.copy(Path(dessilbi.__file__), tmp_path / "dessilbi.py")
+    code = """
+import sys, torch
+from dessilbi import DessiLBI, param_groups
+model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(2, 2))
+optimizer = DessiLBI(param_groups(model), lr=0.1, mu=20)
+model(torch.ones(1, 1, 3, 3)).sum().backward()
+optimizer.step()
+print(tuple(optimizer.gamma(model[0].weight).shape), [name for name in sys.modules if name.startswith("helpers")])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "(2, 1, 3, 3) []", done.stderr
