@@ -268,7 +268,7 @@ def bands(found: Mapping[str, Band], label: str, ax: Axes, *, window: int = 50, 
         return no_record(ax)
     ax.set(xlabel="step", ylabel=label, yscale="log" if log else "linear")
     ax.set_ylim(*_seen_range(found.values(), log))
-    ax.legend()
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)  # below, since a band may be anywhere
     return ax
 
 

@@ -212,7 +212,7 @@ def jump(record: Record, at: float) -> tuple[float, float]:
 
 def points(difference: float | None) -> str:
     """A difference in words: "+1.20 points"."""
-    return "an unknown number of points" if difference is None else f"{_signed(difference)} points"
+    return "an unknown number of points" if _missing(difference) else f"{_signed(difference)} points"
 
 
 def distance(difference: float | None) -> str:
@@ -266,11 +266,11 @@ PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tab
 
 
 def networks(rows: Mapping[str, Run], selection: Mapping[str, list[Record]]) -> dict[str, dict[str, list[Record]]]:
-    """The rows of a table by network, "VGG-A" and "VGG-A + BN": each a mapping of learning rate → records."""
+    """The rows of a table by network, "VGG-A" and "VGG-A + BN": each a mapping of "lr <rate>" → records."""
     found: dict[str, dict[str, list[Record]]] = {PLAIN: {}, NORMED: {}}
     for label, run in rows.items():
         name = NORMED if run.options.get("batch_norm", True) else PLAIN
-        found[name][f"{run.lr:g}"] = selection[label]
+        found[name][f"lr {run.lr:g}"] = selection[label]
     return found
 
 
@@ -374,6 +374,8 @@ def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str |
     notes = [f"{label} {note}" for label, found in rows.items() for note in _notes(found, arrays[label], what, steps)]
     notes += [f"{label} measured at {count:,} of {max(filled):,} steps" for label, count in zip(known, filled)
               if count < max(filled) and len(known[label][what]) == steps and not _ends(rows[label])]  # fmt: skip
+    if not any(rows.values()):
+        notes = [f"none of its {len(rows)} runs has a record yet"]
     at = np.flatnonzero(np.isfinite(lows).any(0) & np.isfinite(highs).any(0))
     ended = tuple(end for found in rows.values() for end in _ends(found))
     low, high = np.nanmin(lows[:, at], 0, initial=np.inf), np.nanmax(highs[:, at], 0, initial=-np.inf)

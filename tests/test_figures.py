@@ -124,9 +124,11 @@ def test_long_notes_are_broken_into_lines():
 
 
 def test_a_logarithmic_band_may_hold_zeros(ax):
-    figures.bands({tables.PLAIN: made([0.0] * 10 + [1, 10])}, "x", ax, log=True)
-    low, high = ax.get_ylim()
-    assert ax.get_yscale() == "log" and 0 < low <= 1 and high >= 10
+    zeros = tables.Band(np.arange(9), np.zeros(9), np.r_[np.zeros(6), 1.0, 10, 10], 9, 3, 4, (), ())
+    low, high = figures._seen_range([zeros], log=True)
+    assert 0.9 < low < 1 and high > 10
+    assert figures._seen_range([made([-1.0])._replace(high=np.array([0.0]))], log=True) == (None, None)
+    assert figures.bands({tables.PLAIN: zeros}, "x", ax, log=True).get_yscale() == "log"
 
 
 def around(loss):

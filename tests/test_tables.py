@@ -183,6 +183,7 @@ def test_a_band_names_runs_that_are_missing_unmeasured_unreadable_or_diverged(ra
 def test_a_band_of_no_record_is_empty(store):
     band = tables.band({"a": []}, store, "x")
     assert len(band.at) == 0 and (band.steps, band.measured, band.runs) == (0, 0, 1)
+    assert tables.band({"a": [], "b": []}, store, "x").notes == ("none of its 2 runs has a record yet",)
     numbers = tables.band_numbers({"x": {tables.PLAIN: band, tables.NORMED: band}})
     assert "0 of 1" in repr(numbers) and "–" in repr(numbers)
     assert "–" in repr(tables.band_ratios({"x": {tables.PLAIN: band, tables.NORMED: band}}))
@@ -278,7 +279,7 @@ def test_a_band_in_numbers():
 def test_rows_are_sorted_by_network_and_rate():
     rows = {"one": vgg(1e-3), "two": vgg(2e-3, False)}
     found = {"one": ["x"], "two": []}
-    assert tables.networks(rows, found) == {"VGG-A": {"0.002": []}, "VGG-A + BN": {"0.001": ["x"]}}
+    assert tables.networks(rows, found) == {"VGG-A": {"lr 0.002": []}, "VGG-A + BN": {"lr 0.001": ["x"]}}
 
 
 def test_times_are_compared_by_the_fastest_epochs(pair):
