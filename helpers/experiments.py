@@ -2,6 +2,7 @@
 Nothing is trained or read here; a run names its model, loss and optimizer, and imports none of them."""
 
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -147,7 +148,7 @@ OPTIONS = {options.__name__: options for options in (MyNet, MyResNet9, VGG, LeNe
 
 
 Optimizer = Literal["sgd", "adam", "rmsprop", "dessilbi", "dessilbi_adam", "linbreg", "adabreg"]
-Probe = Literal["gradient_change", "smoothness", "path"]
+Probe = Literal["gradient_change", "smoothness", "along_gradient", "surface", "path"]
 
 
 class Run(Frozen):
@@ -218,7 +219,7 @@ class Run(Frozen):
         """The fields that differ from their defaults, as JSON values: what the digest is made from."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Ten hexadecimal digits that name this run; a field added later with a default leaves them as they are."""
         text = json.dumps(self.differing(), sort_keys=True, separators=(",", ":"))
@@ -396,11 +397,10 @@ SECTION_1_9 = {
 
 # ------------------------------------------------------------------------------------------ section 2
 
-vgg_bn = Run(model="VGG", lr=0.01, momentum=0.9, epochs=20)
+vgg_bn = Run(model="VGG", lr=0.01, momentum=0.9, epochs=20, probes=("surface",))
 vgg = replace(vgg_bn, batch_norm=False)
-landscape = {f"{rate:.0e}".replace("e-0", "e-"): replace(vgg_bn, lr=rate, precision="float32",
-                                                          probes=("gradient_change", "smoothness"))
-             for rate in (2e-3, 1e-3, 5e-4, 1e-4)}  # fmt: skip
+measured = replace(vgg_bn, precision="float32", probes=("gradient_change", "smoothness", "along_gradient"))
+landscape = {rate: replace(measured, lr=float(rate)) for rate in ("2e-3", "1e-3", "5e-4", "1e-4")}
 
 SECTION_2 = {
     "2.1 accuracy": {
@@ -408,12 +408,12 @@ SECTION_2 = {
         "VGG-A + BN": vgg_bn,
     },
     "2.1 accuracy with Adam": {
-        "VGG-A": replace(vgg, optimizer="adam", momentum=0, lr=1e-3),
-        "VGG-A + BN": replace(vgg_bn, optimizer="adam", momentum=0, lr=1e-3),
+        "VGG-A": replace(vgg, optimizer="adam", momentum=0, lr=1e-3, probes=()),
+        "VGG-A + BN": replace(vgg_bn, optimizer="adam", momentum=0, lr=1e-3, probes=()),
     },
     "2.1 initialisation": {
         "VGG-A, Kaiming": vgg,
-        "VGG-A, PyTorch's own": replace(vgg, init="default"),
+        "VGG-A, PyTorch's own": replace(vgg, init="default", probes=()),
     },
     "2.2 loss landscape": {
         **{f"VGG-A, {rate}": replace(run, batch_norm=False) for rate, run in landscape.items()},
@@ -549,8 +549,13 @@ def order(run: Run, budget: str) -> tuple:
     return BUDGETS.index(budget), budget == "paper" and not headline, run.seed > 0, cost, not headline
 
 
+@functools.lru_cache
+def _in_every_budget(declared: frozenset[Run]) -> frozenset[Run]:
+    return frozenset(at(run, budget) for run in declared for budget in BUDGETS)
+
+
 def _is_one_of(run: Run, declared: set[Run]) -> bool:
-    return any(run == reseed(at(each, budget), run.seed) for each in declared for budget in BUDGETS)
+    return reseed(run, 0) in _in_every_budget(frozenset(declared))
 
 
 def is_drawn(run: Run) -> bool:
