@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.transforms import ScaledTranslation
 
 from helpers.experiments import Run
 from helpers.records import Record, Store
@@ -21,7 +22,9 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
 )  # fmt: skip
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (BLACK, (0, (5, 1, 1, 1, 1, 1))), (SKY, "-"))
 TRAIN, VALIDATION, RATE = ORANGE, BLUE, BLACK
-NETWORKS = {PLAIN: (ORANGE, "--", "////"), NORMED: (BLUE, "-", "")}  # with and without batch norm: edge and hatch
+NETWORKS = {PLAIN: (ORANGE, "--", "////"), NORMED: (BLUE, "-", "")}  # colour, edge and hatch of a band
+TWO_PAIRS = ((ORANGE, "--"), (BLUE, "-"), (ORANGE, ":"), (BLUE, "-."))  # both networks under two optimizers
+TWO_STARTS = ((ORANGE, "--"), (BLACK, ":"))  # VGG-A from two initialisations
 MARKERS = "osD^vPX*<>hd"
 WIDTH = 7.2  # inches: the text width of the PDF
 
@@ -84,9 +87,12 @@ def _whole_epochs(ax: Axes, epochs: int) -> None:
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def comparison(rows: Mapping[str, list[Record]], what: str, ax: Axes, split: str = "validation") -> Axes:
-    """`what` on `split` after each epoch for several rows; mean and range over seeds where a row has several."""
-    for (label, found), (colour, line), marker in zip(rows.items(), LINES, MARKERS, strict=False):
+def comparison(rows: Mapping[str, list[Record]], what: str, ax: Axes, split: str = "validation", looks=LINES) -> Axes:
+    """`what` on `split` after each epoch for several rows; mean and range over seeds where a row has several.
+
+    `looks`: colour and line of each row.
+    """
+    for (label, found), (colour, line), marker in zip(rows.items(), looks, MARKERS, strict=False):
         series = [_scaled(record.history[f"{split}_{what}"], what) for record in found if record.test]
         if not series:
             continue
@@ -268,7 +274,11 @@ def bands(found: Mapping[str, Band], label: str, ax: Axes, *, window: int = 50, 
         return no_record(ax)
     ax.set(xlabel="step", ylabel=label, yscale="log" if log else "linear")
     ax.set_ylim(*_seen_range(found.values(), log))
-    ax.legend()
+    steps = max(band.steps for band in found.values())
+    ax.set_xlim(-0.02 * steps, 1.02 * steps)
+    # Below the plot, since a band may be anywhere in it.
+    below = ax.transAxes + ScaledTranslation(0, -0.42, ax.figure.dpi_scale_trans)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, borderaxespad=0, ncols=2)
     return ax
 
 
@@ -321,7 +331,8 @@ def surfaces(found: Mapping[str, Mapping[str, np.ndarray]], axes: Sequence[Axes]
             no_record(ax)
         ax.set_title("\n".join(filter(None, (name, ax.get_title()))), fontsize=9)
     if drawn is not None:
-        bar = axes[0].figure.colorbar(drawn, ax=list(axes), label="loss (nats)", format="%.2g", ticks=levels[::3])
+        bar = axes[0].figure.colorbar(drawn, ax=list(axes), label="loss (nats)", ticks=levels[::3])
+        bar.ax.set_yticklabels([f"{float(f'{level:.2g}'):,g}" for level in levels[::3]])
         bar.minorticks_off()
     return axes
 

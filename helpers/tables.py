@@ -22,7 +22,7 @@ class Table:
 
     def __init__(self, frame: pd.DataFrame, caption: str, texts: pd.DataFrame | None = None):
         self.frame, self.caption = frame, caption
-        self._texts = frame.map(_text) if texts is None else texts
+        self._texts = frame.map(text) if texts is None else texts
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th{_align(i)}>{html.escape(str(name))}</th>" for i, name in enumerate(self._texts.columns))
@@ -47,7 +47,7 @@ def _align(column: int) -> str:
     return ' style="text-align: left"' if column == 0 else ' style="text-align: right"'
 
 
-def _text(value) -> str:
+def text(value) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return DASH
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -212,7 +212,7 @@ def jump(record: Record, at: float) -> tuple[float, float]:
 
 def points(difference: float | None) -> str:
     """A difference in words: "+1.20 points"."""
-    return "an unknown number of points" if difference is None else f"{_signed(difference)} points"
+    return "an unknown number of points" if _missing(difference) else f"{_signed(difference)} points"
 
 
 def distance(difference: float | None) -> str:
@@ -266,11 +266,11 @@ PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tab
 
 
 def networks(rows: Mapping[str, Run], selection: Mapping[str, list[Record]]) -> dict[str, dict[str, list[Record]]]:
-    """The rows of a table by network, "VGG-A" and "VGG-A + BN": each a mapping of learning rate → records."""
+    """The rows of a table by network, "VGG-A" and "VGG-A + BN": each a mapping of "lr <rate>" → records."""
     found: dict[str, dict[str, list[Record]]] = {PLAIN: {}, NORMED: {}}
     for label, run in rows.items():
         name = NORMED if run.options.get("batch_norm", True) else PLAIN
-        found[name][f"{run.lr:g}"] = selection[label]
+        found[name][f"lr {run.lr:g}"] = selection[label]
     return found
 
 
@@ -284,6 +284,27 @@ def reported_time_ratio(section: str, table: str, row: str, other: str) -> float
     """The same ratio as the report states it; NaN where it gives no times."""
     ours, theirs = (reported(section, table, label).seconds for label in (row, other))
     return ours / theirs if ours and theirs else math.nan
+
+
+def times(pairs: Mapping[str, Mapping[str, list[Record]]], section: str, table: str) -> Table:
+    """Seconds an epoch of VGG-A without and with batch norm, and their ratio, for each of `pairs` and the report."""
+    epochs = experiments.SECTIONS[section][table][PLAIN].epochs
+    entries = []
+    for name, rows in pairs.items():
+        seconds = {label: records.mean(each.fastest_epoch for each in rows[label]) for label in (PLAIN, NORMED)}
+        entries.append({"": name, **seconds, "ratio": time_ratio(rows, NORMED, PLAIN)})
+    stated = {label: reported(section, table, label).seconds for label in (PLAIN, NORMED)}
+    entries.append({"": "report", **{label: seconds and seconds / epochs for label, seconds in stated.items()},
+                    "ratio": reported_time_ratio(section, table, NORMED, PLAIN)})  # fmt: skip
+    return Table(pd.DataFrame(entries), "Seconds an epoch, and those with batch norm over those without.")
+
+
+def misses(section: str, table: str, selection: Mapping[str, list[Record]]) -> float:
+    """How far, on average, the accuracies of a table lie from the report's, in points; NaN where one is missing."""
+    ours = {label: records.mean(records.accuracies(found)) for label, found in selection.items()}
+    gaps = [abs(ours[label] - reported(section, table, label).accuracy) if ours[label] is not None else math.nan
+            for label in selection if reported(section, table, label).accuracy is not None]  # fmt: skip
+    return 100 * sum(gaps) / len(gaps) if gaps else math.nan
 
 
 def epochs_gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
@@ -345,7 +366,7 @@ def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str |
     With `until` each run has a range of its own, from `what` to the series `until`. Series may differ in length and
     hold NaN: a run that is missing, not measured, diverged, short, full of holes or stuck is named in the notes.
     """
-    arrays = {label: _arrays(found, store) for label, found in rows.items()}
+    arrays = {label: series(found, store) for label, found in rows.items()}
     known = {label: each for label, each in arrays.items() if what in each}
     steps = max((len(each[what]) for each in known.values()), default=0)
     lows, highs = (_stacked([each[name] for each in known.values()], steps) for name in (what, until or what))
@@ -353,14 +374,16 @@ def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str |
     notes = [f"{label} {note}" for label, found in rows.items() for note in _notes(found, arrays[label], what, steps)]
     notes += [f"{label} measured at {count:,} of {max(filled):,} steps" for label, count in zip(known, filled)
               if count < max(filled) and len(known[label][what]) == steps and not _ends(rows[label])]  # fmt: skip
+    if not any(rows.values()):
+        notes = [f"none of its {len(rows)} runs has a record yet"]
     at = np.flatnonzero(np.isfinite(lows).any(0) & np.isfinite(highs).any(0))
     ended = tuple(end for found in rows.values() for end in _ends(found))
     low, high = np.nanmin(lows[:, at], 0, initial=np.inf), np.nanmax(highs[:, at], 0, initial=-np.inf)
     return Band(at, low, high, steps, len(known), len(rows), ended, tuple(notes))
 
 
-def _arrays(found: list[Record], store: Store) -> dict[str, np.ndarray]:
-    """The series beside a row's first record; none if there is no record, or its file can't be read."""
+def series(found: list[Record], store: Store) -> dict[str, np.ndarray]:
+    """The arrays beside a row's first record; none if there is no record, or their file can't be read."""
     try:
         return store.arrays(found[0]) if found else {}
     except records.RecordError:
@@ -450,6 +473,28 @@ def wider(plain: Band, normed: Band) -> float:
     return float((plain.width[np.isin(plain.at, both)] > normed.width[np.isin(normed.at, both)]).mean())
 
 
+def band_words(found: Mapping[str, Band]) -> str:
+    """How the two bands of a quantity compare, in two sentences, with a verdict on each."""
+    plain, normed = found[PLAIN], found[NORMED]
+    if not (len(plain.at) and len(normed.at)):
+        return "Not measured yet."
+    lower, narrower = (
+        f"**{smaller(plain, normed, of)}** ({won} of {won + lost} stretches of the run)"
+        for of in ("middle", "width") for won, lost in [stretches_won(plain, normed, of)]
+    )  # fmt: skip
+    higher, broader = (text(ratio(plain, normed, of)) for of in ("middle", "width"))
+    return (
+        f"Without batch norm the middle of the band lies {higher} times as high as with it, and the band is {broader} "
+        f"times as wide; it is the wider one at {100 * wider(plain, normed):.0f} % of the steps. "
+        f"That batch norm lowers it: {lower}; that it narrows it: {narrower}."
+    )
+
+
+def basin(arrays: Mapping[str, np.ndarray], below: float = math.log(10)) -> float:
+    """The share of a loss surface on which the loss is lower than that of guessing; NaN without a surface."""
+    return float((arrays["surface_loss"] < below).mean()) if "surface_loss" in arrays else math.nan
+
+
 def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Table:
     """What the bands of some quantities are like: quantity → network → band."""
     entries = [{"quantity": what, "network": name, "median": _over(np.median, each.middle),
@@ -457,7 +502,7 @@ def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Table:
                 "steps": len(each.at), "of": each.steps, "runs": each.measured, "rates": each.runs}
                for what, found in quantities.items() for name, each in found.items()]  # fmt: skip
     frame = pd.DataFrame(entries)
-    texts = frame.map(_text).drop(columns=["of", "rates"])
+    texts = frame.map(text).drop(columns=["of", "rates"])
     texts["steps"] = [f"{row.steps:,} of {row.of:,}" for row in frame.itertuples()]
     texts["runs"] = [f"{row.runs} of {row.rates}" for row in frame.itertuples()]
     return Table(frame, "The bands in numbers: median of their middle, width, steps and rates measured.", texts)

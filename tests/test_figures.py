@@ -40,6 +40,17 @@ def test_comparison_shows_the_mean_and_the_range_over_seeds(ax):
     assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(80)
 
 
+def test_comparison_takes_the_looks_it_is_given(found, ax):
+    figures.comparison({"a": found}, "accuracy", ax, looks=[("red", ":")])
+    assert (ax.lines[0].get_color(), ax.lines[0].get_linestyle()) == ("red", ":")
+
+
+def test_both_networks_keep_their_colours_and_differ_in_grey():
+    colours = [figures.NETWORKS[name][0] for name in (tables.PLAIN, tables.NORMED)]
+    assert [colour for colour, _ in figures.TWO_PAIRS] == colours * 2 and len(set(figures.TWO_PAIRS)) == 4
+    assert figures.NETWORKS[tables.PLAIN][1:] != figures.NETWORKS[tables.NORMED][1:]
+
+
 def test_smoothing_is_a_running_mean_that_is_exact_at_the_ends():
     assert figures.smooth(np.array([1.0, 2, 3, 4, 5]), 3) == pytest.approx([1.5, 2, 3, 4, 4.5])
     assert figures.smooth(np.array([1.0, 3]), 50) == pytest.approx([1, 2])  # a window no longer than the series
@@ -103,6 +114,7 @@ def test_bands_show_raw_range_smoothed_edges_and_what_is_missing(ax):
     raw = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert (raw.min(), raw.max()) == (1, 6)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss")
+    assert ax.get_xlim() == (-2, 102)  # the whole run, also where a band ends early
 
 
 def test_a_window_is_in_steps_also_where_few_are_measured(ax):
@@ -124,9 +136,11 @@ def test_long_notes_are_broken_into_lines():
 
 
 def test_a_logarithmic_band_may_hold_zeros(ax):
-    figures.bands({tables.PLAIN: made([0.0] * 10 + [1, 10])}, "x", ax, log=True)
-    low, high = ax.get_ylim()
-    assert ax.get_yscale() == "log" and 0 < low <= 1 and high >= 10
+    zeros = tables.Band(np.arange(9), np.zeros(9), np.r_[np.zeros(6), 1.0, 10, 10], 9, 3, 4, (), ())
+    low, high = figures._seen_range([zeros], log=True)
+    assert 0.9 < low < 1 and high > 10
+    assert figures._seen_range([made([-1.0])._replace(high=np.array([0.0]))], log=True) == (None, None)
+    assert figures.bands({tables.PLAIN: zeros}, "x", ax, log=True).get_yscale() == "log"
 
 
 def around(loss):

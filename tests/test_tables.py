@@ -183,6 +183,7 @@ def test_a_band_names_runs_that_are_missing_unmeasured_unreadable_or_diverged(ra
 def test_a_band_of_no_record_is_empty(store):
     band = tables.band({"a": []}, store, "x")
     assert len(band.at) == 0 and (band.steps, band.measured, band.runs) == (0, 0, 1)
+    assert tables.band({"a": [], "b": []}, store, "x").notes == ("none of its 2 runs has a record yet",)
     numbers = tables.band_numbers({"x": {tables.PLAIN: band, tables.NORMED: band}})
     assert "0 of 1" in repr(numbers) and "–" in repr(numbers)
     assert "–" in repr(tables.band_ratios({"x": {tables.PLAIN: band, tables.NORMED: band}}))
@@ -278,7 +279,7 @@ def test_a_band_in_numbers():
 def test_rows_are_sorted_by_network_and_rate():
     rows = {"one": vgg(1e-3), "two": vgg(2e-3, False)}
     found = {"one": ["x"], "two": []}
-    assert tables.networks(rows, found) == {"VGG-A": {"0.002": []}, "VGG-A + BN": {"0.001": ["x"]}}
+    assert tables.networks(rows, found) == {"VGG-A": {"lr 0.002": []}, "VGG-A + BN": {"lr 0.001": ["x"]}}
 
 
 def test_times_are_compared_by_the_fastest_epochs(pair):
@@ -287,6 +288,27 @@ def test_times_are_compared_by_the_fastest_epochs(pair):
     assert tables.time_ratio(pair, "with", "without") == 1.2 and math.isnan(tables.time_ratio(pair, "with", "none"))
     assert tables.reported_time_ratio("1", "1.2 batch norm", "with", "without") == pytest.approx(496.68 / 493.27)
     assert math.isnan(tables.reported_time_ratio("1", "1.2 batch norm", "with", "none"))
+
+
+def test_seconds_of_both_networks_stand_beside_the_reports():
+    rows = {
+        tables.PLAIN: [record(laptop(FIRST), 0.7)],
+        tables.NORMED: [record(laptop(SECOND), 0.7, seconds=(15.0, 20.0))],
+    }
+    frame = tables.times({"SGD": rows, "Adam": {tables.PLAIN: [], tables.NORMED: []}}, "2", "2.1 accuracy").frame
+    assert frame.iloc[0].tolist() == ["SGD", 10, 15, 1.5] and frame.iloc[1].isna().sum() == 3
+    assert frame.iloc[2].tolist() == [
+        "report",
+        pytest.approx(14.53),
+        pytest.approx(18.34),
+        pytest.approx(18.34 / 14.53),
+    ]
+
+
+def test_the_distance_from_the_report_is_a_mean_over_the_rows(pair):
+    # .70 against .716 and .72 against .718
+    assert tables.misses("1", "1.2 batch norm", pair) == pytest.approx(0.9)
+    assert math.isnan(tables.misses("1", "1.2 batch norm", {"with": [], "without": pair["without"]}))
 
 
 def test_which_rises_faster_is_the_mean_over_the_epochs(pair):
@@ -301,3 +323,16 @@ def test_a_claim_of_several_parts():
     assert tables.together("holds", "within noise") == "within noise"
     assert tables.together("within noise", "does not hold", "holds") == "does not hold"
     assert tables.together("does not hold", "not measured yet") == "not measured yet"
+
+
+def test_bands_in_words():
+    plain, normed = made_band(halves(4, 1), halves(10, 3)), made_band(halves(1, 1), halves(4, 2))
+    words = tables.band_words({tables.PLAIN: plain, tables.NORMED: normed})
+    assert "lies 2.25 times as high as with it, and the band is 2 times as wide" in words  # middles 4.5 and 2
+    assert "at 100 % of the steps" in words and words.count("**holds** (20 of 20 stretches of the run)") == 2
+    assert tables.band_words({tables.PLAIN: made_band([], []), tables.NORMED: normed}) == "Not measured yet."
+
+
+def test_the_basin_is_the_share_of_a_surface_better_than_guessing():
+    assert tables.basin({"surface_loss": np.array([[1, 2.3], [2.4, np.nan]])}) == 0.5
+    assert math.isnan(tables.basin({}))
