@@ -18,6 +18,10 @@ SMOKE_EPOCHS, SMOKE_IMAGES = 2, 256
 # Seconds an epoch on one core with bfloat16; only their order matters, short runs go before long ones.
 SECONDS_PER_EPOCH = {"LeNet": 5, "MyNet": 27, "VGG": 200, "MyResNet9": 208}
 
+# The shares of LeNet's filters and weights that are pruned when a run has ended, and in which layers.
+PRUNED = tuple(percent / 100 for percent in range(0, 100, 5))
+PRUNED_LAYERS = {"conv3": ("features.conv3",), "conv3_fc1": ("features.conv3", "classifier.fc1")}
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]

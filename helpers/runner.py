@@ -268,12 +268,8 @@ def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray
     return arrays
 
 
-PRUNED = tuple(i / 20 for i in range(20))  # the shares that are pruned, 0 to 95 %
-PRUNED_LAYERS = {"conv3": ["features.conv3"], "conv3_fc1": ["features.conv3", "classifier.fc1"]}
-
-
 def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: training.Engine) -> dict[str, np.ndarray]:
-    """Accuracies of a LeNet with each share of `PRUNED` set to zero: `pruned_<order>_<layers>_<split>`, (20,).
+    """Accuracies of a LeNet with each share of experiments.PRUNED set to zero: pruned_<order>_<layers>_<split>, (20,).
 
     The order is "magnitude" and, where Γ was followed, "support", the authors' own.
     """
@@ -286,8 +282,8 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: traini
         split = getattr(dataset, split_name).first(run.images)
         images, labels = engine.place(prepare(split.images)), split.labels.to(engine.device)
         for order_name, order in orders.items():
-            for layers_name, layers in PRUNED_LAYERS.items():
-                accuracies = sparsity.pruned_accuracies(model, order, PRUNED, layers, images, labels)
+            for layers_name, layers in experiments.PRUNED_LAYERS.items():
+                accuracies = sparsity.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
                 found[f"pruned_{order_name}_{layers_name}_{split_name}"] = accuracies.numpy().astype(np.float32)
     return found
 

@@ -1,0 +1,176 @@
+"""How what DessiLBI finds looks: the way of Γ, accuracy with a share of the network pruned, filters. It reads what runs
+have recorded and never prunes or trains anything itself."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from helpers.experiments import PRUNED
+from helpers.figures import BLACK, LINES, MARKERS, no_record
+from helpers.records import Record, Store
+from helpers.tables import DASH, Table, percent
+
+NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
+SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
+
+
+# ------------------------------------------------------------------------------------------ pruning
+
+
+def accuracies(found: Sequence[Record], store: Store, layers: str, order: str, split: str = "test") -> np.ndarray:
+    """Accuracy of each seed's network with each share of `experiments.PRUNED` pruned: (seeds, shares), 0 to 1.
+
+    `layers`: "conv3" or "conv3_fc1"; `order`: "support", the authors' order, or "magnitude". No seeds, no rows.
+    """
+    name = f"pruned_{order}_{layers}_{split}"
+    series = [arrays[name] for record in found for arrays in (store.arrays(record),) if name in arrays]
+    return np.array(series, dtype=float).reshape(-1, len(PRUNED))
+
+
+def at(values: np.ndarray, share: float) -> np.ndarray:
+    """The accuracies of `accuracies` at one share pruned, (seeds,)."""
+    return values[:, int(np.argmin(np.abs(np.array(PRUNED) - share)))]
+
+
+def mean_and_spread(values: np.ndarray) -> str:
+    """Accuracies in percent: mean ± std where there are several, a dash where there are none."""
+    if not len(values):
+        return DASH
+    spread = f" ± {100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return percent(float(np.mean(values))) + spread
+
+
+def pruning_table(
+    columns: Mapping[str, np.ndarray | Mapping[float, float]], caption: str, shares: Sequence[float] = SHOWN
+) -> Table:
+    """Accuracy in percent, a row for each share pruned; a column is of `accuracies`, or stated as share → value."""
+    rows = []
+    for share in shares:
+        row: dict[str, object] = {"pruned": f"{100 * share:.0f} %"}
+        for label, values in columns.items():
+            known = isinstance(values, Mapping)
+            stated = values.get(round(share, 2)) if known else None
+            row[label] = (DASH if stated is None else percent(stated)) if known else mean_and_spread(at(values, share))
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    return Table(frame, caption, frame)
+
+
+def cost(values: np.ndarray, share: float) -> float:
+    """Points of accuracy that pruning `share` costs, mean over seeds; NaN without records."""
+    return float(100 * (at(values, 0).mean() - at(values, share).mean())) if len(values) else float("nan")
+
+
+def free_share(values: np.ndarray, points: float = 0.5) -> float:
+    """The largest share up to which pruning costs at most `points`, mean over seeds; NaN without records."""
+    if not len(values):
+        return float("nan")
+    cheap = [cost(values, share) <= points for share in PRUNED]
+    return PRUNED[cheap.index(False) - 1] if False in cheap else PRUNED[-1]
+
+
+def verdict(values: np.ndarray, share: float = 0.3, beyond: float = 0.6, cheap: float = 0.5, dear: float = 2.0) -> str:
+    """Whether `share` can be pruned for at most `cheap` points, and `beyond` costs at least `dear`: "holds" or not."""
+    if not len(values):
+        return "not measured yet"
+    return "holds" if cost(values, share) <= cheap and cost(values, beyond) >= dear else "does not hold"
+
+
+def pruning_curves(
+    lines: Mapping[str, np.ndarray], ax: Axes, stated: Mapping[str, Mapping[float, float]] | None = None
+) -> Axes:
+    """Accuracy against the share pruned: mean and range of each line's seeds; what is stated as crosses."""
+    shares = 100 * np.array(PRUNED)
+    for (label, values), (colour, line), marker in zip(lines.items(), LINES, MARKERS, strict=False):
+        if len(values):
+            ax.plot(shares, 100 * values.mean(0), linestyle=line, color=colour, marker=marker, ms=3.5, label=label)
+            ax.fill_between(shares, 100 * values.min(0), 100 * values.max(0), color=colour, alpha=0.2, lw=0)
+    if not ax.lines:
+        return no_record(ax)
+    for (label, values), marker in zip((stated or {}).items(), "x+", strict=False):
+        ax.plot(100 * np.array(list(values)), 100 * np.array(list(values.values())), marker, color=BLACK, label=label)
+    ax.set(xlabel="pruned (%)", ylabel="test accuracy (%)", xlim=(-2, 97))
+    ax.legend()
+    return ax
+
+
+# ------------------------------------------------------------------------------------------ the way of Γ
+
+CONV3 = "features.conv3.weight"
+
+
+def support_sizes(arrays: Mapping[str, np.ndarray], name: str = CONV3) -> np.ndarray:
+    """How many filters of a layer are in the support at each moment that the record of a run holds."""
+    return (arrays[f"path_{name}"] > 0).sum(1)
+
+
+def solution_path(found: Sequence[Record], store: Store, ax: Axes, name: str = CONV3) -> Axes:
+    """‖Γ‖ of each filter of a layer over the first run of a row: dark where it entered the support early."""
+    arrays = store.arrays(found[0]) if found else {}
+    if f"path_{name}" not in arrays:
+        return no_record(ax)
+    norms, total = arrays[f"path_{name}"], arrays["path_step"][-1]
+    epochs = arrays["path_step"] / total * found[0].run.epochs
+    entry = np.where((norms > 0).any(0), (norms > 0).argmax(0), len(norms))
+    for rank, unit in enumerate(np.argsort(entry, kind="stable")):
+        if entry[unit] < len(norms):
+            ax.plot(epochs, norms[:, unit], color=str(0.8 * rank / norms.shape[1]), lw=0.8)
+    never = int((entry == len(norms)).sum())
+    ax.set(xlabel="epoch", ylabel="‖Γ‖ of a filter", xlim=(0, found[0].run.epochs))
+    ax.set_title(f"{norms.shape[1] - never} of {norms.shape[1]} filters entered, dark ones first", fontsize=8)
+    return ax
+
+
+def support_curves(rows: Mapping[str, Sequence[Record]], store: Store, ax: Axes, name: str = CONV3) -> Axes:
+    """The number of a layer's filters in the support over the run, the first run of each row."""
+    for (label, found), (colour, line) in zip(rows.items(), LINES, strict=False):
+        arrays = store.arrays(found[0]) if found else {}
+        if f"path_{name}" in arrays:
+            done = arrays["path_step"] / arrays["path_step"][-1]
+            ax.plot(100 * done, support_sizes(arrays, name), linestyle=line, color=colour, label=label)
+    if not ax.lines:
+        return no_record(ax)
+    ax.set(xlabel="run (%)", ylabel="filters in the support", xlim=(0, 100))
+    ax.legend()
+    return ax
+
+
+# ------------------------------------------------------------------------------------------ filters
+
+
+def filter_norms(weights: np.ndarray) -> np.ndarray:
+    """‖W_f‖ of each filter: (F, C, …) → (F,)."""
+    return np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
+
+
+def near_zero(weights: np.ndarray) -> int:
+    """How many filters have a norm below NEAR_ZERO of the largest."""
+    norms = filter_norms(weights)
+    return int((norms < NEAR_ZERO * norms.max()).sum())
+
+
+def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) -> Axes:
+    """Filters (F, C, H, W) as tiles: the mean |w| over inputs, black for 0, white for `scale` and above."""
+    shades = np.abs(weights).mean(1)
+    rows, (height, width) = -(-len(shades) // columns), shades.shape[1:]
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for index, shade in enumerate(shades):
+        y, x = index // columns * (height + 1), index % columns * (width + 1)
+        sheet[y : y + height, x : x + width] = shade
+    ax.imshow(sheet, cmap="gray", vmin=0, vmax=scale, interpolation="nearest")
+    ax.set_facecolor("white")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    return ax
+
+
+def norm_curves(weights: Mapping[str, np.ndarray], ax: Axes) -> Axes:
+    """Filter norms, largest first, of one layer in several networks."""
+    for (label, values), (colour, line), marker in zip(weights.items(), LINES, MARKERS, strict=False):
+        norms = np.sort(filter_norms(values))[::-1]
+        ax.plot(np.arange(1, len(norms) + 1), norms, linestyle=line, color=colour, marker=marker, ms=2.5, label=label)
+    ax.set(xlabel="filter, largest first", ylabel="‖W‖ of a filter", yscale="log")
+    ax.legend()
+    return ax
