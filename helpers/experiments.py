@@ -423,7 +423,7 @@ SECTION_2 = {
 
 # ------------------------------------------------------------------------------------------ section 3.1
 
-lenet = Run(data="mnist", model="LeNet", lr=1e-3, epochs=20, batch_size=128, normalize=False)
+lenet = Run(data="mnist", model="LeNet", lr=5e-3, epochs=20, batch_size=128, normalize=False)
 pretrained = lenet
 mnist_sgd = replace(lenet, start=pretrained, epochs=30, lr=0.04, momentum=0.9)
 mnist_dessilbi = replace(

@@ -37,14 +37,15 @@ def support(optimizer) -> dict[str, Tensor]:
 class Path:
     """A probe of the training loop: the way of Γ over a run with DessiLBI (the solution path).
 
-    `series` holds, for each of `points` moments evenly over the run: `path_step`, the step; `path_<parameter>`
+    `series` holds, for each of `points` + 1 moments evenly over the run: `path_step`, the step; `path_<parameter>`
     (points, F), the norm of each filter of Γ, or (points,), the share of a linear layer's weights in the support. And
     `entry_<parameter>`: the epoch at whose end a filter or weight was first in the support, else NEVER.
     """
 
     def __init__(self, run_steps: int, epoch_steps: int, points: int = 100):
         self.total, self.epoch_steps = run_steps, epoch_steps
-        self.moments = {round(i * run_steps / points): i for i in range(min(points, run_steps) + 1)}
+        points = min(points, run_steps)
+        self.moments = {round(i * run_steps / points): i for i in range(points + 1)}
         self.series: dict[str, Tensor] = {}
 
     def __call__(self, trainer, *_) -> None:

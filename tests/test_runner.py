@@ -199,6 +199,74 @@ def test_killed_in_bfloat16_ends_at_the_same_weights(store, undisturbed):
     assert store.read(NET).weights != undisturbed(NET)[1].weights
 
 
+# With all that measures along the way: a series has to go on where it was, the last gradient with it.
+PATH = experiments.replace(DIGITS, optimizer="dessilbi", lr=0.17, kappa=0.3, mu=0.58, epochs=4, probes=("path",))
+PROBED = experiments.replace(
+    DIGITS, probes=("gradient_change", "smoothness", "along_gradient", "surface"), precision="float32"
+)
+
+
+@pytest.mark.parametrize("count", [7, 10, 14])
+@pytest.mark.parametrize("run", [PATH, PROBED], ids=["path", "probed"])
+def test_what_is_measured_goes_on_after_a_kill(run, count, store, undisturbed):
+    assert (
+        finish(start(child_works, store.folder, [run], ("step", count, "kill"), runner.Settings())) == -signal.SIGKILL
+    )
+    runner.work([run], store)
+    assert_same(run, store, undisturbed)
+    arrays = store.arrays(store.read(run))
+    steps = 4 * run.epochs
+    if run is PATH:
+        entry, path = arrays["entry_features.conv3.weight"], arrays["path_features.conv3.weight"]
+        assert path.shape == (steps + 1, 120) and path[0].max() == 0 < path[-1].max()
+        assert entry.min() < run.epochs and len(set(entry)) > 1
+    else:
+        assert np.isnan(arrays["gradient_change"][0]) and (arrays["gradient_change"][1:] > 0).all()
+        assert (arrays["smoothness"][::10] > 0).all() and arrays["surface_loss"].shape == (5, 5)
+
+
+def test_measuring_changes_nothing_of_a_run(store):
+    bare = experiments.replace(PROBED, probes=())
+    assert len({record.weights for record in runner.work([bare, PROBED], store)}) == 1
+
+
+def test_a_run_in_float32_is_in_float32_whatever_is_asked_for(store):
+    (record,) = runner.work([experiments.replace(PROBED, images=None)], store, runner.Settings(precision="bfloat16"))
+    assert record.engine["precision"] == "float32"
+
+
+def test_pruned_accuracies_are_recorded(store):
+    (record,) = runner.work([PATH], store)
+    arrays = store.arrays(record)
+    names = {f"pruned_{order}_{layers}_{split}" for order in ("support", "magnitude")
+             for layers in ("conv3", "conv3_fc1") for split in ("validation", "test")}  # fmt: skip
+    assert {name for name in arrays if name.startswith("pruned")} == names
+    assert all(arrays[name].shape == (20,) for name in names)
+    assert arrays["pruned_support_conv3_test"][0] == pytest.approx(record.test.accuracy)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_a_mask_is_the_support_of_another_run(random, store):
+    mask = experiments.Mask(of=PATH, epoch=2, random=random)
+    ticket = experiments.replace(DIGITS, mask=mask)
+    experiments.KEPT.add(ticket)
+    try:
+        rows = [experiments.Row("1", "small", "ticket", ticket)]
+        assert runner.pending(rows, ["laptop"], store) == [PATH, ticket]
+        _, record = runner.work([ticket, PATH], store)  # in whatever order they come
+    finally:
+        experiments.KEPT.discard(ticket)
+    entries, weights = store.arrays(store.read(PATH)), store.weights(record)
+    for name in ("features.conv3.weight", "classifier.fc1.weight"):
+        kept = entries[f"entry_{name}"] <= 2
+        found = np.abs(weights[name].reshape(120, -1)).max(1) > 0 if "conv3" in name else weights[name] != 0
+        assert found.sum() == kept.sum() and ((found == kept).all() != random or not kept.any())
+    assert 0 < (entries["entry_features.conv3.weight"] <= 2).sum() < 120
+    zero = np.abs(weights["features.conv3.weight"].reshape(120, -1)).max(1) == 0
+    assert (weights["features.conv3.bias"][zero] == 0).all()
+    assert runner.verify(record, store) is None
+
+
 # ------------------------------------------------------------------------------------------ stopped
 
 

@@ -1,0 +1,306 @@
+"""Tests of what is sparse and what is cut: numbers worked out by hand, and a smaller network that gives the same."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from helpers import dessilbi, models, sparsity
+
+NAMES = ["features.conv1", "features.conv2", "features.conv3", "classifier.fc1", "classifier.fc2"]
+
+
+class Chain(nn.Module):
+    """A small network with the frame that the report's have."""
+
+    def __init__(self, features, classifier):
+        super().__init__()
+        self.features, self.classifier = nn.Sequential(*features), nn.Sequential(*classifier)
+
+    def forward(self, images):
+        return self.classifier(self.features(images))
+
+
+def small(batch_norm=False):
+    torch.manual_seed(0)
+    norm = [nn.BatchNorm2d(4)] if batch_norm else []
+    return Chain(
+        [nn.Conv2d(1, 4, 3, padding=1), *norm, nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU()],
+        [nn.Flatten(), nn.Linear(6 * 2 * 2, 5), nn.ReLU(), nn.Linear(5, 3)],
+    )
+
+
+IMAGES = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+# ------------------------------------------------------------------------------------------ support
+
+
+def fixed(model, values):
+    """A DessiLBI optimizer of `model` whose Z is `values`, name → tensor."""
+    optimizer = dessilbi.DessiLBI(dessilbi.param_groups(model), lr=0.1)
+    for name, parameter in model.named_parameters():
+        if name in values:
+            optimizer.state[parameter]["z"] = values[name]
+    return optimizer
+
+
+def test_support_is_where_gamma_is_not_zero():
+    model = small()
+    filters, weights = torch.zeros(4, 1, 3, 3), torch.zeros(3, 5)
+    filters[1] = 1.0  # norm 3: in; the next one lies on the unit sphere: out
+    filters[2, 0, 0, 0] = 1.0
+    weights[0, 1], weights[2, 4], weights[1, 1] = 1.5, -1.5, 0.9
+    found = sparsity.support(fixed(model, {"features.0.weight": filters, "classifier.3.weight": weights}))
+    assert found["features.0.weight"].tolist() == [False, True, False, False]
+    assert found["classifier.3.weight"].nonzero().tolist() == [[0, 1], [2, 4]]  # negative ones count as well
+    assert not found["features.3.weight"].any() and found["features.3.weight"].shape == (6,)
+    assert list(found) == ["features.0.weight", "features.3.weight", "classifier.1.weight", "classifier.3.weight"]
+
+
+def test_support_without_names_is_by_position():
+    model = small()
+    groups = [{"params": [model.classifier[3].bias]}, {"params": [model.classifier[3].weight], "penalty": "l1"}]
+    optimizer = dessilbi.DessiLBI(groups, lr=0.1)
+    assert list(sparsity.support(optimizer)) == ["1.0"]
+
+
+def test_path_notes_norms_and_the_first_entry():
+    model = small()
+    weight, name = model.features[0].weight, "features.0.weight"
+    optimizer, path = fixed(model, {name: torch.zeros(4, 1, 3, 3)}), sparsity.Path(run_steps=8, epoch_steps=2, points=4)
+    z = optimizer.state[weight]["z"]
+    for step in range(9):
+        if step == 3:
+            z[1] = 1.0  # norm 3: Γ has norm 2
+        if step == 5:
+            z[1], z[3] = 0.0, 2.0  # leaves again; another enters
+        path.look(optimizer, step)
+    assert path.series["path_step"].tolist() == [0, 2, 4, 6, 8]
+    expected = torch.zeros(5, 4)
+    expected[2, 1], expected[3:, 3] = 2.0, 5.0
+    torch.testing.assert_close(path.series[f"path_{name}"], expected)
+    # Epochs end after steps 2, 4, 6 and 8.
+    assert path.series[f"entry_{name}"].tolist() == [sparsity.NEVER, 2, sparsity.NEVER, 3]
+
+
+def test_path_of_linear_weights_is_their_share_in_the_support():
+    model, name = small(), "classifier.3.weight"
+    z = torch.zeros(3, 5)
+    z[0] = 2.0
+    path = sparsity.Path(run_steps=1, epoch_steps=1)
+    path.look(fixed(model, {name: z}), 1)
+    assert path.series[f"path_{name}"].tolist() == [0.0, pytest.approx(1 / 3)]
+    assert (path.series[f"entry_{name}"] == 1).sum() == 5
+
+
+def test_a_resumed_path_is_the_same():
+    model, name = small(), "features.0.weight"
+    optimizer = fixed(model, {name: torch.full((4, 1, 3, 3), 2.0)})
+    whole, first, second = (sparsity.Path(6, 2, points=3) for _ in range(3))
+    for step in range(7):
+        whole.look(optimizer, step)
+        (first if step < 3 else second).look(optimizer, step)
+        if step == 2:
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for key, values in whole.series.items():
+        assert torch.equal(values, second.series[key])
+
+
+# ------------------------------------------------------------------------------------------ order
+
+
+def test_the_authors_order_by_hand():
+    model = small()
+    with torch.no_grad():
+        model.features[0].weight.zero_()
+        model.features[0].weight[:, 0, 0, 0] = torch.tensor([0.5, 3.0, 0.1, -2.0])
+    entry = {"features.0.weight": torch.tensor([1, 3, sparsity.NEVER, 3])}
+    order = sparsity.pruning_order(model, entry)
+    assert order["features.0"].tolist() == pytest.approx([-0.5, 0.0, 0.1 - sparsity.NEVER, -1.0])
+    assert order["classifier.3"].equal(model.classifier[3].weight.detach().abs())  # no entry known: magnitude
+    assert sparsity.pruning_order(model)["features.0"].tolist() == pytest.approx([0.5, 3.0, 0.1, 2.0])
+
+
+def test_the_order_of_weights_that_never_entered_is_still_that_of_their_size():
+    """2,000 is subtracted from weights of 1e-6: float32 would make one number of them."""
+    model = nn.Sequential(nn.Linear(2, 1))
+    with torch.no_grad():
+        model[0].weight[:] = torch.tensor([[2e-6, 1e-6]])
+    order = sparsity.pruning_order(model, {"0.weight": torch.full((1, 2), sparsity.NEVER)})["0"]
+    assert order[0, 0] > order[0, 1]
+
+
+# ------------------------------------------------------------------------------------------ pruning
+
+
+def test_pruning_sets_the_lowest_to_zero_and_their_biases():
+    model = small()
+    order = {"features.0": torch.tensor([0.3, 0.1, 0.4, 0.2])}
+    before = copy.deepcopy(model.state_dict())
+    pruned = sparsity.prune(model, order, 0.5, ["features.0"])
+    zero = (pruned.features[0].weight.flatten(1) == 0).all(1)
+    assert zero.tolist() == [False, True, False, True]
+    assert (pruned.features[0].bias == 0).tolist() == [False, True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(pruned.features[3].weight, model.features[3].weight)
+
+
+def test_pruning_linear_weights_leaves_biases():
+    model = small()
+    order = sparsity.pruning_order(model)
+    pruned = sparsity.prune(model, order, 0.4, ["classifier.3"])
+    weights = pruned.classifier[3].weight
+    assert (weights == 0).sum() == 6 and torch.equal(pruned.classifier[3].bias, model.classifier[3].bias)
+    assert weights[weights != 0].abs().min() > model.classifier[3].weight[weights == 0].abs().max()
+
+
+@pytest.mark.parametrize("fraction, zeros", [(0.0, 0), (0.6, 72), (0.9, 108), (1.0, 120)])
+def test_a_fraction_of_lenets_conv3(fraction, zeros):
+    model = models.LeNet()
+    pruned = sparsity.prune(model, sparsity.pruning_order(model), fraction, ["features.conv3"])
+    assert (sparsity.units(pruned.features.conv3.weight) == 0).sum() == zeros
+
+
+def test_ties_are_broken_the_same_way_every_time():
+    model = small()
+    pruned = sparsity.prune(model, {"features.0": torch.zeros(4)}, 0.5, ["features.0"])
+    assert (sparsity.units(pruned.features[0].weight) == 0).tolist() == [True, True, False, False]
+
+
+def test_pruning_names_what_is_wrong():
+    model = small()
+    order = sparsity.pruning_order(model)
+    with pytest.raises(ValueError, match="fraction 1.5 is not allowed: it must be between 0 and 1"):
+        sparsity.prune(model, order, 1.5, ["features.0"])
+    with pytest.raises(ValueError, match="'conv3' is no layer that can be pruned: there are features.0, features.3"):
+        sparsity.prune(model, order, 0.5, ["conv3"])
+
+
+@pytest.mark.parametrize(
+    "layers", [["features.conv3"], ["features.conv3", "classifier.fc1"], ["features.conv1"]], ids=str
+)
+def test_accuracies_are_those_of_the_pruned_models(layers):
+    torch.manual_seed(0)
+    model = models.LeNet()
+    images, labels = torch.rand(1500, 1, 28, 28), torch.randint(10, (1500,))
+    order, fractions = sparsity.pruning_order(model), (0.0, 0.3, 0.95)
+    found = sparsity.pruned_accuracies(model, order, fractions, layers, images, labels)
+    for fraction, accuracy in zip(fractions, found.tolist()):
+        pruned = sparsity.prune(model, order, fraction, layers)
+        assert accuracy == pytest.approx((pruned(images).argmax(1) == labels).double().mean().item())
+    assert model.training
+
+
+# ------------------------------------------------------------------------------------------ masks
+
+
+def test_masks_have_the_parameters_shapes_and_take_biases_along():
+    model = models.LeNet()
+    filters, weights = torch.zeros(120, dtype=torch.bool), torch.zeros(84, 120, dtype=torch.bool)
+    filters[[3, 7]], weights[5, 6] = True, True
+    masks = sparsity.masks(model, {"features.conv3.weight": filters, "classifier.fc1.weight": weights})
+    assert set(masks) == {"features.conv3.weight", "features.conv3.bias", "classifier.fc1.weight"}
+    assert masks["features.conv3.weight"].flatten(1).sum(1).nonzero().flatten().tolist() == [3, 7]
+    assert masks["features.conv3.bias"].nonzero().flatten().tolist() == [3, 7]
+    assert masks["classifier.fc1.weight"].nonzero().tolist() == [[5, 6]]
+
+
+def test_shuffled_masks_keep_as_many():
+    kept = {"a": torch.arange(50) < 10, "b": torch.arange(40).view(8, 5) < 7}
+    once, again, other = (sparsity.shuffled(kept, seed) for seed in (0, 0, 1))
+    for name in kept:
+        assert once[name].shape == kept[name].shape and once[name].sum() == kept[name].sum()
+        assert torch.equal(once[name], again[name]) and not torch.equal(once[name], other[name])
+
+
+# ------------------------------------------------------------------------------------------ what is left
+
+
+def test_multiply_adds_of_lenet_by_hand():
+    by_hand = 6 * 25 * 28 * 28 + 16 * 6 * 25 * 10 * 10 + 120 * 16 * 25 + 120 * 84 + 84 * 10
+    assert sparsity.multiply_adds(models.LeNet(), (1, 28, 28)) == by_hand
+
+
+def test_multiply_adds_of_vgg_are_the_known_153_million():
+    assert sparsity.multiply_adds(models.VGG(), (3, 32, 32)) == pytest.approx(153e6, rel=0.01)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.8, 1.0])
+def test_a_compact_lenet_gives_the_same(fraction):
+    torch.manual_seed(0)
+    model = models.LeNet()
+    order = sparsity.pruning_order(model)
+    pruned = sparsity.prune(model, order, fraction, NAMES[:3])
+    smaller, images = sparsity.compact(pruned), torch.rand(20, 1, 28, 28)
+    torch.testing.assert_close(smaller(images), pruned(images), rtol=0, atol=1e-5)
+    left = max(1, 120 - round(fraction * 120))
+    assert smaller.features.conv3.weight.shape[0] == left == smaller.classifier.fc1.in_features
+    assert smaller.features.conv3.out_channels == left
+    if fraction:
+        assert models.count_parameters(smaller) < models.count_parameters(pruned)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_compact_vgg_gives_the_same(batch_norm):
+    torch.manual_seed(0)
+    model = models.VGG(batch_norm=batch_norm)
+    for stage in model.features:  # as after some training: running statistics and shifts of either sign
+        if isinstance(stage, nn.BatchNorm2d):
+            nn.init.normal_(stage.running_mean, std=0.1)
+            nn.init.normal_(stage.bias, std=0.1)
+    convolutions = [name for name, layer in sparsity.layers(model).items() if layer.weight.ndim == 4]
+    pruned = sparsity.prune(model, sparsity.pruning_order(model), 0.5, convolutions).eval()
+    smaller, images = sparsity.compact(pruned), torch.rand(4, 3, 32, 32)
+    torch.testing.assert_close(smaller(images), pruned(images), rtol=1e-5, atol=1e-5)
+    assert models.count_parameters(smaller) < (0.75 if batch_norm else 0.35) * models.count_parameters(pruned)
+
+
+def test_a_filter_that_batch_norm_makes_a_constant_of_is_kept():
+    model = small(batch_norm=True).eval()
+    with torch.no_grad():
+        model.features[0].weight[[1, 2]] = 0
+        model.features[0].bias[[1, 2]] = 0
+        model.features[1].bias[1], model.features[1].bias[2] = 0.5, -0.5
+    smaller = sparsity.compact(model)
+    assert len(smaller.features[0].weight) == 3  # the one below zero is cut by ReLU
+    torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
+
+
+def test_linear_units_are_cut_too():
+    model = small()
+    with torch.no_grad():
+        model.classifier[1].weight[2] = 0
+        model.classifier[1].bias[2] = -1.0
+    smaller = sparsity.compact(model)
+    assert smaller.classifier[1].weight.shape == (4, 24) and smaller.classifier[3].in_features == 4
+    torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
+
+
+def test_a_network_that_is_no_chain_is_refused():
+    with pytest.raises(ValueError, match="a Residual can't be made smaller: the network must be a chain of layers"):
+        sparsity.compact(models.MyResNet9())
+
+
+def test_summary_by_hand():
+    model = small()
+    everything = sparsity.summary(model, (1, 8, 8))
+    assert everything == {"filters": 1.0, "weights": 1.0, "multiply_adds": 1.0}
+    pruned = sparsity.prune(model, {"features.0": torch.arange(4.0)}, 0.5, ["features.0"])
+    weights = 4 * 9 + 6 * 4 * 9 + 5 * 24 + 3 * 5
+    first, second, rest = 4 * 9 * 64, 6 * 4 * 9 * 4, 5 * 24 + 3 * 5
+    assert sparsity.summary(pruned, (1, 8, 8)) == {
+        "filters": pytest.approx(8 / 10),
+        "weights": pytest.approx((weights - 18) / weights),
+        "multiply_adds": pytest.approx((first / 2 + second / 2 + rest) / (first + second + rest)),
+    }
+
+
+def test_nothing_changes_the_model_it_is_given():
+    model = small(batch_norm=True)
+    before = copy.deepcopy(model.state_dict())
+    sparsity.summary(model, (1, 8, 8))
+    sparsity.compact(model)
+    sparsity.multiply_adds(model, (1, 8, 8))
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
