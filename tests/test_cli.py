@@ -52,7 +52,7 @@ def digits(monkeypatch, tiny_digits):
         ("run --section 4", "section '4' is unknown: there are 1, 1.9"),
         ("status --section 1.2", "section '1.2' is unknown: there are 1, 1.9"),
         ("verify --section one", "section 'one' is unknown: there are 1, 1.9"),
-        ("run --table dropuot", "table 'dropuot' is unknown: did you mean '1.3 dropout after each conv'"),
+        ("run --table dropuot-after", "table 'dropuot-after' is unknown: did you mean '1.3 dropout after each conv'"),
         ("status --table 1.6", "table '1.6' is unknown: did you mean '1.6 activation' or '1.6 kernels'?"),
         ("run --table dropout --row 0.4", "row '0.4' is unknown: did you mean '0"),
         ("run --budget labtop", "budget 'labtop' is unknown: did you mean 'laptop'"),
@@ -115,7 +115,7 @@ def test_a_data_set_that_is_missing_or_cut_short(damage, workers, command, tmp_p
     if damage == "cut short":
         file.parent.mkdir()
         file.write_bytes(b"\x80\x02")
-    code, _, errors = command("run", "--budget", "smoke", "--workers", workers)
+    code, _, errors = command("run", "--section", "1", "--budget", "smoke", "--workers", workers)
     assert (code, len(errors)) == (1, 2) and errors[0].endswith(f"into {Store().folder}")
     assert errors[1].startswith(f"helpers: {file} is {'missing' if damage == 'missing' else 'damaged'}")
     assert "no network" in errors[1] and "python -m helpers data" in errors[1]

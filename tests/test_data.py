@@ -331,14 +331,17 @@ def test_normalize_is_to_tensor_then_normalize(tiny):
     assert images.dtype == torch.uint8  # what is normalised is left as it was
 
 
-@pytest.mark.parametrize("augment", [(), ("crop",), ("flip",), ("crop", "flip")])
+@pytest.mark.parametrize("augment", [(), ("crop",), ("flip",), ("shift",), ("crop", "flip")])
 def test_a_batch_is_torchvisions_given_the_same_random_choices(tiny, monkeypatch, augment):
     count, step = 16, 7
-    chosen = {"down": [4] * count, "right": [4] * count, "flip": [False] * count}
+    chosen = {"down": [4] * count, "right": [4] * count, "flip": [False] * count}  # offset 4 of 4 is the centre
 
-    def spy_crop(images, down, right, crop=data.crop):
+    pads = [data.SHIFT if "shift" in augment else data.PAD]
+
+    def spy_crop(images, down, right, pad, crop=data.crop):
         chosen.update(down=down.tolist(), right=right.tolist())
-        return crop(images, down, right)
+        assert [pad] == pads and max(chosen["down"] + chosen["right"]) <= 2 * pad
+        return crop(images, down, right, pad)
 
     def spy_flip(images, which, flip=data.flip):
         chosen.update(flip=which.tolist())
@@ -348,7 +351,7 @@ def test_a_batch_is_torchvisions_given_the_same_random_choices(tiny, monkeypatch
     monkeypatch.setattr(data, "flip", spy_flip)
     split = data.Split(images_of(70), torch.arange(70))
     batch, labels = data.Batches(split, count, 3, augment, tiny.mean, tiny.std)(step)
-    reference = transforms.RandomCrop(32, padding=4)
+    reference = transforms.RandomCrop(32, padding=pads[0])
     for ours, label, down, right, flip in zip(batch, labels, *chosen.values(), strict=True):
         monkeypatch.setattr(reference, "get_params", lambda image, size, at=(down, right): (*at, *size))
         whole = transforms.Compose([
@@ -437,7 +440,7 @@ def test_augmentation_changes_images_and_not_their_order():
 def test_augmentation_draws_every_offset_and_flips_one_half(monkeypatch):
     drawn = {"down": [], "right": [], "flip": []}
 
-    def spy_crop(images, down, right):
+    def spy_crop(images, down, right, pad):
         drawn["down"] += down.tolist()
         drawn["right"] += right.tolist()
         return images

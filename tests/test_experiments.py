@@ -76,10 +76,12 @@ REPORT = [
       for model in ("VGG-A", "VGG-A + BN") for rate in ("2e-3", "1e-3", "5e-4", "1e-4")),
     ("3.1", "optimizer", "SGD", 0.9824, 225),
     ("3.1", "optimizer", "DessiLBI", 0.9706, 235),
+    ("3.1", "optimizer", "DessiLBI, warm-up", None, None),
     ("3.1", "optimizer", "DessiLBI, authors' setting", None, None),
     ("3.1", "pretrained", "pretrained", 0.9524, None),
     ("3.2", "MNIST", "with Adam", 0.9903, None),
     ("3.2", "MNIST", "without", 0.9706, 235),
+    ("3.2", "MNIST", "without, warm-up", None, None),
     ("3.2", "MNIST", "plain SGD", 0.9824, 225),
     ("3.2", "CIFAR-10", "with Adam", 0.8345, None),
     ("3.2", "CIFAR-10", "with Adam, usual rate 1e-3", None, None),
@@ -227,6 +229,8 @@ def test_the_runs_of_section_3_are_the_reports():
     assert described(tables["optimizer"]["SGD"]) == {**common, "optimizer": "sgd", "momentum": 0.9, "lr": 0.04}
     slbi = {**coupled, "optimizer": "dessilbi", "momentum": 0.9, "lr": 0.1, "schedule": steps}
     assert described(tables["optimizer"]["DessiLBI"]) == slbi
+    warm = {**slbi, "schedule": {**steps, "warmup": 1 / 30}}
+    assert described(tables["optimizer"]["DessiLBI, warm-up"]) == warm
     assert described(tables["optimizer"]["DessiLBI, authors' setting"]) == {**slbi, "start": None, "epochs": 60}
     adam = {**coupled, "optimizer": "dessilbi_adam", "momentum": 0, "lr": 3e-4}
     assert described(tables["MNIST"]["with Adam"]) == adam
