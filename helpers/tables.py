@@ -3,7 +3,9 @@ from the records it is given; nothing is trained or read here."""
 
 import html
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,17 +19,37 @@ from helpers.reported import reported
 DASH = "–"
 
 
-class Table:
-    """A table to show: `frame` holds the numbers; a notebook, the site and the PDF each take the form they need."""
+class Links(NamedTuple):
+    """A cell that leads to files: pairs of words and address. In print, where no address can be followed, `printed`."""
 
-    def __init__(self, frame: pd.DataFrame, caption: str, texts: pd.DataFrame | None = None):
+    pairs: tuple[tuple[str, str], ...]
+    printed: str
+
+    def __str__(self) -> str:
+        return self.printed
+
+    def html(self) -> str:
+        return " ".join(f'<a href="{html.escape(to)}">{html.escape(words)}</a>' for words, to in self.pairs)
+
+
+class Table:
+    """A table to show: `frame` holds the numbers; a notebook, the site and the PDF each take the form they need.
+
+    `texts`: the cells as shown, str or Links; `left`: the columns that hold sentences, besides the first.
+    """
+
+    def __init__(
+        self, frame: pd.DataFrame, caption: str, texts: pd.DataFrame | None = None, left: Sequence[str] = ()
+    ):
         self.frame, self.caption = frame, caption
         self._texts = frame.map(text) if texts is None else texts
+        self._left = [i == 0 or name in left for i, name in enumerate(self._texts.columns)]
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th{_align(i)}>{html.escape(str(name))}</th>" for i, name in enumerate(self._texts.columns))
+        styles = [' style="text-align: left"' if left else ' style="text-align: right"' for left in self._left]
+        head = "".join(f"<th{style}>{html.escape(str(name))}</th>" for style, name in zip(styles, self._texts.columns))
         body = "".join(
-            "<tr>" + "".join(f"<td{_align(i)}>{html.escape(cell)}</td>" for i, cell in enumerate(row)) + "</tr>\n"
+            "<tr>" + "".join(f"<td{style}>{_marked(cell)}</td>" for style, cell in zip(styles, row)) + "</tr>\n"
             for row in self._texts.itertuples(index=False)
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>"
@@ -35,7 +57,7 @@ class Table:
 
     def _repr_markdown_(self) -> str:
         names = [str(name) for name in self._texts.columns]
-        lines = [names, [":---"] + ["---:"] * (len(names) - 1), *self._texts.itertuples(index=False)]
+        lines = [names, [":---" if left else "---:" for left in self._left], *self._texts.itertuples(index=False)]
         grid = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
         return f"{grid}\n\n: {self.caption}"
 
@@ -43,8 +65,8 @@ class Table:
         return f"{self.caption}\n{self._texts.to_string(index=False)}"
 
 
-def _align(column: int) -> str:
-    return ' style="text-align: left"' if column == 0 else ' style="text-align: right"'
+def _marked(cell: str | Links) -> str:
+    return cell.html() if isinstance(cell, Links) else html.escape(cell)
 
 
 def text(value) -> str:
@@ -87,12 +109,12 @@ def compare(section: str, table: str, selection: Selection) -> Table:
         "report (%)": frame["reported"].map(_percent),
         "difference (points)": frame["difference"].map(_signed),
         "n": frame["n"].astype(str),
-        "s / epoch": frame["seconds"].map(_rounded),
-        "report's s / epoch": frame["reported_seconds"].map(_rounded),
-        "record": frame["record"],
+        "s/epoch": frame["seconds"].map(_rounded),
+        "report's s/epoch": frame["reported_seconds"].map(_rounded),
+        "record": cells([links(found) for found in selection.values()]),
     })  # fmt: skip
     if frame["reported_seconds"].isna().all():
-        texts = texts.drop(columns="report's s / epoch")
+        texts = texts.drop(columns="report's s/epoch")
     return Table(frame, f"{_title(table)}. {provenance(selection)}", texts)
 
 
@@ -109,6 +131,31 @@ def _entry(label: str, run: Run, found: list[Record], stated) -> dict:
         "reported_seconds": None if stated.seconds is None else stated.seconds / run.epochs,
         "record": found[0].run.name if found else DASH,
     }
+
+
+SHOWN_DIGITS = 7  # of a record's digest
+
+
+def links(found: Sequence[Record]) -> Links | str:
+    """A cell that leads from a notebook to the files of a row's records: a digest, then +1, +2, … for further seeds."""
+    if not found:
+        return DASH
+    digest, more = found[0].run.digest[:SHOWN_DIGITS], len(found) - 1
+    names = [digest, *(f"+{count}" for count in range(1, more + 1))]
+    return Links(tuple(zip(names, map(address, found))), f"{digest} +{more}" if more else digest)
+
+
+def address(record: Record) -> str:
+    """The path of a record's file from the folder of the notebooks."""
+    return Path(os.path.relpath(Store().path(record.run), records.ROOT / "notebooks")).as_posix()
+
+
+def cells(values: Sequence[Links | str]) -> pd.Series:
+    """A column of such cells, each kept as it is."""
+    column = pd.Series([None] * len(values), dtype=object)
+    for index, value in enumerate(values):
+        column[index] = value
+    return column
 
 
 def _missing(value) -> bool:
@@ -178,7 +225,10 @@ def verdict(selection: Mapping[str, list[Record]], row: str, other: str, sigma: 
     """Whether `row` does better than `other`: "holds", "does not hold" or "within noise" (or "not measured yet").
 
     The difference of two means over n₁ and n₂ runs has the standard deviation σ·√(1/n₁ + 1/n₂); twice that is noise.
+    A row all of whose runs diverged is worse than any that has an accuracy, and no better than another that diverged.
     """
+    if all(selection[label] for label in (row, other)) and gap(selection, row, other) is None:
+        return "holds" if records.accuracies(selection[row]) else "does not hold"
     counts = [len(records.accuracies(selection[label])) for label in (row, other)]
     return _beyond(gap(selection, row, other), counts, sigma)
 
