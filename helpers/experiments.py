@@ -440,6 +440,17 @@ mnist_dessilbi = replace(
 mnist_warm = replace(mnist_dessilbi, schedule=Steps(at=(2 / 3,), factor=0.1, warmup=1 / 30))
 scratch = replace(mnist_dessilbi, start=None, epochs=60)
 
+# From the authors' setting to one whose support ends near the size that is to be kept.
+shifted = replace(scratch, augment=("shift",), schedule=Cosine(warmup=0.03))
+one_layer = replace(shifted, penalized=("features.conv3",))
+sparser = replace(one_layer, kappa=20, lr=0.1 / 20)
+sparsest = replace(one_layer, kappa=25, lr=0.1 / 25)
+same_sgd = replace(shifted, optimizer="sgd", mu=100, probes=())
+bregman = replace(same_sgd, optimizer="linbreg", penalized=("features.conv3",), density=0.1, lam=0.01)
+
+# The filters of conv3 and weights of fc1 that Γ found early, trained again from the same pretrained weights.
+ticket = Mask(of=mnist_warm, epoch=5)
+
 SECTION_3_1 = {
     "optimizer": {
         "SGD": mnist_sgd,
@@ -449,6 +460,24 @@ SECTION_3_1 = {
     },
     "pretrained": {
         "pretrained": pretrained,
+    },
+    "what each change brings": {
+        "authors' setting": scratch,
+        "+ shifts, cosine rate": shifted,
+        "+ conv3 alone penalised": one_layer,
+        "+ κ 20": sparser,
+        "+ κ 25": sparsest,
+    },
+    "other ways to sparse filters": {
+        "DessiLBI": sparsest,
+        "SGD": same_sgd,
+        "LinBreg": bregman,
+        "AdaBreg": replace(bregman, optimizer="adabreg", momentum=0, lr=1e-3),
+    },
+    "winning ticket": {
+        "all weights": mnist_sgd,
+        "early support": replace(mnist_sgd, mask=ticket),
+        "as much at random": replace(mnist_sgd, mask=Mask(of=mnist_warm, epoch=5, random=True)),
     },
 }
 
@@ -492,7 +521,7 @@ SEEDS: dict[str, dict[Run, int]] = {
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
 DRAWN = {best, final}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
-KEPT = {best, mnist_sgd, mnist_warm}
+KEPT = {best, mnist_sgd, mnist_warm, sparsest}
 
 
 # ------------------------------------------------------------------------------------------ looking things up

@@ -96,6 +96,27 @@ def pruning_curves(
     return ax
 
 
+def sizes_kept(rows: Mapping[str, Sequence[Record]], store: Store, shares=(0.0, 0.6, 0.8, 0.9)) -> Table:
+    """For each row: test accuracy with each of `shares` of conv3 pruned, and how many filters Γ has in the end.
+
+    In the authors' order where Γ was followed, else by magnitude.
+    """
+    lines = []
+    for label, found in rows.items():
+        followed = any(f"path_{CONV3}" in store.arrays(record) for record in found)
+        values = accuracies(found, store, "conv3", "support" if followed else "magnitude")
+        support = [support_sizes(store.arrays(record))[-1] for record in found] if followed else []
+        lines.append({
+            "": label,
+            **{f"{100 * share:.0f} % pruned (%)" if share else "dense (%)": mean_and_spread(at(values, share))
+               for share in shares},
+            "support (of 120)": f"{np.mean(support):.0f}" if support else DASH,
+            "n": str(len(found)),
+        })  # fmt: skip
+    frame = pd.DataFrame(lines)
+    return Table(frame, "Test accuracy with a share of conv3's filters pruned, not trained again.", frame)
+
+
 # ------------------------------------------------------------------------------------------ the way of Γ
 
 CONV3 = "features.conv3.weight"

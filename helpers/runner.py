@@ -587,6 +587,19 @@ def obtain(rows: Mapping[str, Run], budget: str | None = None, store: Store | No
     return records.select(rows, store, selection.budget)
 
 
+def trained(record: Record, store: Store | None = None) -> torch.nn.Module:
+    """The trained model of a record whose weights are kept, in evaluation mode. Raises RecordError if they are not."""
+    model = models.build(record.run.model, **record.run.options)
+    weights = (store or Store()).weights(record)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    return model.eval()
+
+
+def entries(record: Record, store: Store | None = None) -> dict[str, torch.Tensor]:
+    """Parameter name → the epoch in which each of its filters or weights entered the support, of a DessiLBI run."""
+    return _entries((store or Store()).arrays(record))
+
+
 def rehearse(run: Run, steps: int) -> training.Trainer:
     """Trains the first `steps` of `run` here and now, with a bar, in float32; nothing is recorded.
 

@@ -203,11 +203,23 @@ def noise(pair: Mapping[str, list[Record]], *others: Mapping[str, list[Record]])
     """
     first, second = (records.mean(records.accuracies(found)) for found in list(pair.values())[:2])
     estimates = [] if first is None or second is None else [100 * abs(first - second) / math.sqrt(2)]
-    repeated = {found[0].run: records.std(records.accuracies(found)) for rows in (pair, *others)
-                for found in rows.values() if len(records.accuracies(found)) > 1}  # fmt: skip
-    if repeated:
-        estimates.append(100 * math.sqrt(records.mean(spread**2 for spread in repeated.values())))
-    return max(estimates, default=math.nan)
+    return max([*estimates, spread(pair, *others)], key=lambda value: (not math.isnan(value), value))
+
+
+def spread(*selections: Mapping[str, list[Record]]) -> float:
+    """The standard deviation of one run's accuracy over seeds, in points, pooled over the rows that have several.
+
+    Each run counts once, in however many tables it stands; runs that learned nothing, which all end alike, don't count.
+    NaN where no row has several.
+    """
+    repeated = {found[0].run: records.std(records.accuracies(found)) for rows in selections
+                for found in rows.values() if len(records.accuracies(found)) > 1 and learned(found)}  # fmt: skip
+    return 100 * math.sqrt(records.mean(each**2 for each in repeated.values())) if repeated else math.nan
+
+
+def learned(found: Sequence[Record], classes: int = 10) -> bool:
+    """Whether the runs of a row do better than guessing: at least twice one class's share of the test images right."""
+    return bool(found) and all(record.test and record.test.accuracy > 2 / classes for record in found)
 
 
 def gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:

@@ -1,0 +1,147 @@
+"""Tests of how pruning is shown: numbers worked out by hand, and what is missing said in words."""
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from helpers import experiments, pruning
+from helpers.experiments import PRUNED
+from helpers.records import Store
+from tests.test_records import record_of
+
+RUN = experiments.mnist_warm
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results").prepare()
+
+
+def steady(until: float, high: float = 0.99, low: float = 0.9) -> np.ndarray:
+    """Accuracies that are `high` up to the share `until` and `low` beyond."""
+    return np.array([high if share <= until + 1e-9 else low for share in PRUNED], dtype=np.float32)
+
+
+def path() -> dict[str, np.ndarray]:
+    """A path of four moments and three filters: the third enters first, the second never."""
+    norms = np.array([[0, 0, 0], [0, 0, 1], [0.5, 0, 2], [1, 0, 3]], dtype=np.float32)
+    return {f"path_{pruning.CONV3}": norms, "path_step": np.array([0, 10, 20, 30], dtype=np.int32)}
+
+
+def recorded(store, seed: int, **arrays):
+    return store.write(record_of(experiments.reseed(RUN, seed)), arrays)
+
+
+def test_accuracies_are_one_line_a_seed(store):
+    found = [recorded(store, seed, pruned_support_conv3_test=steady(0.5 + 0.1 * seed)) for seed in (0, 1)]
+    values = pruning.accuracies(found, store, "conv3", "support")
+    assert values.shape == (2, len(PRUNED))
+    assert pruning.at(values, 0.6).tolist() == pytest.approx([0.9, 0.99])
+    assert pruning.accuracies(found, store, "conv3", "magnitude").shape == (0, len(PRUNED))
+    assert pruning.accuracies([], store, "conv3", "support").shape == (0, len(PRUNED))
+
+
+def test_mean_and_spread_by_hand():
+    assert pruning.mean_and_spread(np.array([0.98, 0.99])) == "98.50 ± 0.71"
+    assert pruning.mean_and_spread(np.array([0.98])) == "98.00"
+    assert pruning.mean_and_spread(np.array([])) == "–"
+
+
+def test_the_table_has_a_row_for_each_share_and_a_dash_where_nothing_is_stated():
+    columns = {"ours": steady(0.3)[None], "report": {0.0: 0.9706, 0.6: 0.8925}, "none": np.empty((0, len(PRUNED)))}
+    table = pruning.pruning_table(columns, "Pruned.", (0.0, 0.3, 0.6))
+    assert table.frame.values.tolist() == [
+        ["0 %", "99.00", "97.06", "–"], ["30 %", "99.00", "–", "–"], ["60 %", "90.00", "89.25", "–"],
+    ]  # fmt: skip
+
+
+def test_costs_by_hand():
+    values = np.stack([steady(0.3), steady(0.4)])
+    assert pruning.cost(values, 0.35) == pytest.approx(4.5, abs=1e-4)
+    assert pruning.cost(values, 0.6) == pytest.approx(9, abs=1e-4)
+    assert pruning.free_share(values) == pytest.approx(0.3)
+    assert pruning.free_share(steady(0.95)[None]) == PRUNED[-1]
+    assert math.isnan(pruning.cost(values[:0], 0.3)) and math.isnan(pruning.free_share(values[:0]))
+
+
+@pytest.mark.parametrize("values, verdict", [
+    (steady(0.4), "holds"), (steady(0.2), "does not hold"), (steady(0.7), "does not hold"),
+    (steady(0.4, low=0.98), "does not hold"), (None, "not measured yet"),
+])  # fmt: skip
+def test_every_verdict_on_pruning(values, verdict):
+    assert pruning.verdict(np.empty((0, len(PRUNED))) if values is None else values[None]) == verdict
+
+
+def test_sizes_kept_shows_the_support_or_a_dash(store):
+    followed = recorded(store, 0, pruned_support_conv3_test=steady(0.7), **path())
+    plain = recorded(store, 1, pruned_magnitude_conv3_test=steady(0.5))
+    table = pruning.sizes_kept({"a": [followed], "b": [plain], "c": []}, store, (0.0, 0.6))
+    assert table.frame.values.tolist() == [
+        ["a", "99.00", "99.00", "2", "1"], ["b", "99.00", "90.00", "–", "1"], ["c", "–", "–", "–", "0"],
+    ]  # fmt: skip
+    assert list(table.frame) == ["", "dense (%)", "60 % pruned (%)", "support (of 120)", "n"]
+
+
+def test_curves_show_mean_range_and_what_is_stated(ax):
+    pruning.pruning_curves({"two": np.stack([steady(0.3), steady(0.5)])}, ax, {"report": {0.0: 0.97, 0.6: 0.89}})
+    mean, stated = ax.lines
+    assert mean.get_ydata()[8] == pytest.approx(94.5) and mean.get_xdata()[8] == 40
+    assert stated.get_xdata().tolist() == [0, 60] and stated.get_ydata() == pytest.approx([97, 89])
+    assert ax.collections[0].get_paths()[0].vertices[:, 1].min() == pytest.approx(90)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("pruned (%)", "test accuracy (%)")
+
+
+def test_a_path_shows_what_entered_dark_ones_first(store, ax):
+    found = [recorded(store, 0, **path())]
+    pruning.solution_path(found, store, ax)
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[0, 1, 2, 3], [0, 0, 0.5, 1]]
+    assert float(ax.lines[0].get_color()) < float(ax.lines[1].get_color())
+    assert ax.get_title() == "2 of 3 filters entered, dark ones first"
+    assert ax.lines[0].get_xdata().tolist() == [0, 10, 20, 30]  # epochs
+
+
+def test_support_sizes_over_the_run(store, ax):
+    found = [recorded(store, 0, **path())]
+    assert pruning.support_sizes(store.arrays(found[0])).tolist() == [0, 1, 2, 2]
+    pruning.support_curves({"a": found, "none": []}, store, ax)
+    assert len(ax.lines) == 1 and ax.lines[0].get_xdata()[-1] == 100
+
+
+@pytest.mark.parametrize("draw", [
+    lambda store, ax: pruning.pruning_curves({"a": np.empty((0, len(PRUNED)))}, ax),
+    lambda store, ax: pruning.solution_path([], store, ax),
+    lambda store, ax: pruning.support_curves({"a": []}, store, ax),
+])  # fmt: skip
+def test_what_is_missing_is_said(draw, store, ax):
+    assert draw(store, ax) is ax and ax.texts[0].get_text() == "no record yet"
+
+
+def test_filter_norms_and_near_zero_by_hand():
+    weights = np.zeros((3, 2, 2, 2))
+    weights[0, 0, 0, 0], weights[0, 1, 1, 1], weights[1, 0, 0, 0], weights[2, 0, 0, 0] = 3, 4, 0.04, 0.06
+    assert pruning.filter_norms(weights) == pytest.approx([5, 0.04, 0.06])
+    assert pruning.near_zero(weights) == 1  # below 1 % of 5
+
+
+def test_strengths_are_mean_sizes_on_the_scale_given(ax):
+    weights = np.zeros((3, 2, 1, 1))
+    weights[0] = [[[2]], [[-4]]]
+    pruning.strengths(weights, ax, scale=6, columns=2)
+    sheet = ax.images[0].get_array()
+    assert sheet.shape == (3, 3) and sheet[0, 0] == 3 and sheet[0, 2] == 0 and sheet[2, 0] == 0
+    assert np.ma.getmaskarray(np.ma.masked_invalid(sheet))[2, 2] and ax.images[0].get_clim() == (0, 6)
+
+
+def test_norm_curves_are_sorted(ax):
+    weights = np.arange(1.0, 4)[:, None, None, None] * np.ones((3, 1, 1, 1))
+    pruning.norm_curves({"a": weights}, ax)
+    assert ax.lines[0].get_ydata().tolist() == [3, 2, 1] and ax.get_yscale() == "log"
