@@ -38,9 +38,7 @@ class Table:
     `texts`: the cells as shown, str or Links; `left`: the columns that hold sentences, besides the first.
     """
 
-    def __init__(
-        self, frame: pd.DataFrame, caption: str, texts: pd.DataFrame | None = None, left: Sequence[str] = ()
-    ):
+    def __init__(self, frame: pd.DataFrame, caption: str, texts: pd.DataFrame | None = None, left: Sequence[str] = ()):
         self.frame, self.caption = frame, caption
         self._texts = frame.map(text) if texts is None else texts
         self._left = [i == 0 or name in left for i, name in enumerate(self._texts.columns)]
@@ -145,6 +143,14 @@ def links(found: Sequence[Record]) -> Links | str:
     return Links(tuple(zip(names, map(address, found))), f"{digest} +{more}" if more else digest)
 
 
+def sources(found: Sequence[Record]) -> Links | str:
+    """A cell that leads to the files of several records, numbered; in print it says how many there are."""
+    if not found:
+        return DASH
+    pairs = tuple((str(number), address(record)) for number, record in enumerate(found, start=1))
+    return Links(pairs, str(len(found)))
+
+
 def address(record: Record) -> str:
     """The path of a record's file from the folder of the notebooks."""
     return Path(os.path.relpath(Store().path(record.run), records.ROOT / "notebooks")).as_posix()
@@ -242,10 +248,10 @@ def verdict(selection: Mapping[str, list[Record]], row: str, other: str, sigma: 
     if all(selection[label] for label in (row, other)) and gap(selection, row, other) is None:
         return "holds" if records.accuracies(selection[row]) else "does not hold"
     counts = [len(records.accuracies(selection[label])) for label in (row, other)]
-    return _beyond(gap(selection, row, other), counts, sigma)
+    return beyond(gap(selection, row, other), counts, sigma)
 
 
-def _beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str:
+def beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str:
     """The verdict on a difference (points) of two means over so many runs each."""
     if difference is None or math.isnan(sigma):
         return "not measured yet"
@@ -270,6 +276,18 @@ def jump(record: Record, at: float) -> tuple[float, float]:
     accuracy = 100 * np.array(record.history["validation_accuracy"])
     epoch = round(at * record.run.epochs)
     return float(accuracy[epoch] - accuracy[epoch - 1]), float(accuracy[epoch - 1] - accuracy[epoch - 2])
+
+
+def curve(record: Record, name: str) -> np.ndarray:
+    """One series of a record's history, (epochs,); NaN where it holds no number."""
+    return np.array([math.nan if value is None else value for value in record.history.get(name, [])], dtype=float)
+
+
+def ahead(found: Sequence[Record]) -> float | None:
+    """Training less validation accuracy after the last epoch, in points, mean over seeds: how far a row overfits."""
+    ends = [(curve(each, "train_accuracy"), curve(each, "validation_accuracy")) for each in found if each.test]
+    return records.mean(100 * float(train[-1] - validation[-1]) for train, validation in ends
+                        if len(train) and len(validation) and np.isfinite(train[-1] - validation[-1]))  # fmt: skip
 
 
 def points(difference: float | None) -> str:
@@ -382,7 +400,7 @@ def rises_faster(selection: Mapping[str, list[Record]], row: str, other: str, si
     Noise is that of `verdict`, of one epoch's accuracy; the mean over several has less, so the bar is high.
     """
     counts = [len(records.accuracies(selection[label])) for label in (row, other)]
-    return _beyond(epochs_gap(selection, row, other), counts, sigma)
+    return beyond(epochs_gap(selection, row, other), counts, sigma)
 
 
 def together(*verdicts: str) -> str:
