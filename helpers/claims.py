@@ -80,7 +80,7 @@ class Rows:
     def better(self, row: str, other: str) -> Part:
         """That `row` is more accurate than `other`, by more than noise."""
         gap = tables.gap(self.found, row, other)
-        said = tables.text(_signed(gap)) if gap is not None else self._fallen(row, other)
+        said = tables.signed(gap) if gap is not None else self._fallen(row, other)
         return Part(tables.verdict(self.found, row, other, self.sigma), f"{row} less {other}: {said}")
 
     def no_better(self, row: str, other: str) -> Part:
@@ -118,7 +118,9 @@ class Rows:
         ours, theirs = (tables.ahead(self.found[label]) for label in (row, other))
         if ours is None or theirs is None:
             return Part("does not hold" if ours is None else "holds", "one of the two diverged")
-        return Part(_yes(ours < theirs), f"training ahead of validation by {_signed(ours)} after {_signed(theirs)}")
+        return Part(
+            _yes(ours < theirs), f"training ahead of validation by {tables.signed(ours)} after {tables.signed(theirs)}"
+        )
 
     def arrays(self, label: str) -> list[dict[str, np.ndarray]]:
         """The series beside each record of a row; none where they can't be read."""
@@ -126,10 +128,6 @@ class Rows:
 
     def _fallen(self, *labels: str) -> str:
         return " and ".join(label for label in labels if not records.accuracies(self.found[label])) + " diverged"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def _yes(fact: bool) -> str:
@@ -190,7 +188,7 @@ def _jumps(rows: Rows, label: str) -> Part:
         )
     after, before = tables.jump(record, moment)
     verdict = tables.beyond(after - before, (1, 1), rows.sigma)
-    return Part(verdict, f"where the rate drops {_signed(after)} in an epoch, before it {_signed(before)}")
+    return Part(verdict, f"where the rate drops {tables.signed(after)} in an epoch, before it {tables.signed(before)}")
 
 
 def levels_off(rows: Rows) -> list[Part]:
@@ -205,7 +203,7 @@ def levels_off(rows: Rows) -> list[Part]:
     early = (loss[0] - loss[: len(loss) // 2].min()) / max(loss[0] - loss[lowest], 1e-9)
     rise = loss[-1] - loss[lowest]
     return [
-        _bounded(late, at_most=LITTLE, words=f"accuracy in the last quarter {_signed(late)}"),
+        _bounded(late, at_most=LITTLE, words=f"accuracy in the last quarter {tables.signed(late)}"),
         _bounded(early, at_least=0.5, words=f"{100 * early:.0f} % of the loss's fall in the first half"),
         Part(_yes(rise > 0), f"loss {loss[lowest]:.3f} after epoch {lowest + 1}, {loss[-1]:.3f} at the end"),
     ]
@@ -214,7 +212,7 @@ def levels_off(rows: Rows) -> list[Part]:
 def vgg_accuracy(rows: Rows) -> list[Part]:
     faster = tables.rises_faster(rows.found, NORMED, PLAIN, rows.sigma)
     gap = tables.epochs_gap(rows.found, NORMED, PLAIN)
-    words = "one of the two diverged" if gap is None else f"mean over the epochs {_signed(gap)}"
+    words = "one of the two diverged" if gap is None else f"mean over the epochs {tables.signed(gap)}"
     return [rows.better(NORMED, PLAIN), Part(faster, words)]
 
 
@@ -427,7 +425,7 @@ def _missing(rows: Rows) -> list[str]:
 
 def _no_record(missing: Mapping[str, Sequence[str]], shown: int = 3) -> str:
     """Which rows have no record, by table; of many, how many."""
-    words = [f"{', '.join(labels)} ({table})" if len(labels) <= shown else f"{len(labels)} rows ({table})"
+    words = [f"{' · '.join(labels)} ({table})" if len(labels) <= shown else f"{len(labels)} rows ({table})"
              for table, labels in missing.items()]  # fmt: skip
     return f"no record yet: {'; '.join(words)}"
 

@@ -175,21 +175,13 @@ def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Seq
     looks = {
         table: (LINES[i % len(LINES)][0], MARKERS[i % len(MARKERS)]) for i, table in enumerate(rows["table"].unique())
     }
-    low = rows[100 * rows["accuracy"] < min(floor, 100 * rows["accuracy"].median())]
-    shown = rows.drop(low.index).assign(millions=rows["parameters"] / 1e6, percent=100 * rows["accuracy"])
-    columns = {"millions": "parameters (millions)", "seconds_per_epoch": "seconds an epoch"}
-    for ax, (column, label) in zip(axes, columns.items(), strict=True):
-        for table, group in shown.groupby("table", sort=False):
-            colour, marker = looks[table]
-            ax.scatter(group[column], group["percent"], c=colour, marker=marker, s=36, label=table, alpha=0.9,
-                       edgecolors="black", linewidths=0.5)  # fmt: skip
-        ax.set(xlabel=label, ylabel="test accuracy (%)")
-    axes[-1].set_ylabel("")
-    axes[-1].legend(title="first shown in", loc="center left", bbox_to_anchor=(1, 0.5))
-    if len(low):
-        names = ", ".join(f"{row.row} ({100 * row.accuracy:.1f} %)" for row in low.itertuples())
-        axes[0].set_title(f"off the scale: {names}", loc="left", fontsize=8)
-    return axes
+    for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].itertuples():
+        ours = 100 * row.accuracy
+        words = row.row if ours >= floor else f"{row.row}: {ours:.1f} ↓"
+        ax.annotate(words, (100 * row.reported, max(floor, ours)), xytext=(6, -3), textcoords="offset points", size=7.5)
+    ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
+    ax.legend(title="section", loc="upper left")
+    return ax
 
 
 # ------------------------------------------------------------------------------------------ what a network does

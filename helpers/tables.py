@@ -5,6 +5,7 @@ import html
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ from helpers.reported import reported
 DASH = "–"
 
 
-class Links(NamedTuple):
+@dataclass(frozen=True)
+class Links:
     """A cell that leads to files: pairs of words and address. In print, where no address can be followed, `printed`."""
 
     pairs: tuple[tuple[str, str], ...]
@@ -105,7 +107,7 @@ def compare(section: str, table: str, selection: Selection) -> Table:
         **{f"{budget} (%)": [measured(larger[label]) for label in selection]
            for budget, larger in selection.larger.items()},
         "report (%)": frame["reported"].map(_percent),
-        "difference (points)": frame["difference"].map(_signed),
+        "difference (points)": frame["difference"].map(signed),
         "n": frame["n"].astype(str),
         "s/epoch": frame["seconds"].map(_rounded),
         "report's s/epoch": frame["reported_seconds"].map(_rounded),
@@ -172,7 +174,8 @@ def _percent(value) -> str:
     return DASH if _missing(value) else percent(value)
 
 
-def _signed(value) -> str:
+def signed(value: float | None) -> str:
+    """A difference with its sign, two decimals; a dash for none."""
     return DASH if _missing(value) else f"{value:+.2f}".replace("-", "−")
 
 
@@ -290,9 +293,14 @@ def ahead(found: Sequence[Record]) -> float | None:
                         if len(train) and len(validation) and np.isfinite(train[-1] - validation[-1]))  # fmt: skip
 
 
+def share(facts) -> str:
+    """How many of some facts are true, in percent: "62 %"; a dash where there are none."""
+    return f"{100 * sum(facts) / len(facts):.0f} %" if len(facts) else DASH
+
+
 def points(difference: float | None) -> str:
     """A difference in words: "+1.20 points"."""
-    return "an unknown number of points" if _missing(difference) else f"{_signed(difference)} points"
+    return "an unknown number of points" if _missing(difference) else f"{signed(difference)} points"
 
 
 def distance(difference: float | None) -> str:
