@@ -175,6 +175,33 @@ def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Seq
     looks = {
         table: (LINES[i % len(LINES)][0], MARKERS[i % len(MARKERS)]) for i, table in enumerate(rows["table"].unique())
     }
+    low = rows[100 * rows["accuracy"] < min(floor, 100 * rows["accuracy"].median())]
+    shown = rows.drop(low.index).assign(millions=rows["parameters"] / 1e6, percent=100 * rows["accuracy"])
+    columns = {"millions": "parameters (millions)", "seconds_per_epoch": "seconds an epoch"}
+    for ax, (column, label) in zip(axes, columns.items(), strict=True):
+        for table, group in shown.groupby("table", sort=False):
+            colour, marker = looks[table]
+            ax.scatter(group[column], group["percent"], c=colour, marker=marker, s=36, label=table, alpha=0.9,
+                       edgecolors="black", linewidths=0.5)  # fmt: skip
+        ax.set(xlabel=label, ylabel="test accuracy (%)")
+    axes[-1].set_ylabel("")
+    axes[-1].legend(title="first shown in", loc="center left", bbox_to_anchor=(1, 0.5))
+    if len(low):
+        names = ", ".join(f"{row.row} ({100 * row.accuracy:.1f} %)" for row in low.itertuples())
+        axes[0].set_title(f"off the scale: {names}", loc="left", fontsize=8)
+    return axes
+
+
+def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float = 5) -> Axes:
+    """Our accuracy against the report's, a mark a row, one look a section; on the diagonal both agree.
+
+    `rows`: section, table, row, accuracy, reported (0 to 1). Rows more than `far` points off are named; those
+    below `floor` percent stand at the edge, with their score and an arrow.
+    """
+    for (section, group), (colour, _), marker in zip(rows.groupby("section", sort=False), LINES, MARKERS, strict=False):
+        stated, ours = 100 * group["reported"], (100 * group["accuracy"]).clip(lower=floor)
+        ax.scatter(stated, ours, c=colour, marker=marker, s=34, edgecolors="black", linewidths=0.5, label=section)
+    ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
     for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].itertuples():
         ours = 100 * row.accuracy
         words = row.row if ours >= floor else f"{row.row}: {ours:.1f} ↓"
