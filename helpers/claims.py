@@ -442,14 +442,13 @@ def table(judged: Sequence[Judgement]) -> tables.Table:
 
     frame = pd.DataFrame([each._asdict() for each in judged]).drop(columns=["records", "missing"])
     texts = pd.DataFrame({
-        "§": [each.section for each in judged],
-        "claim": [each.claim for each in judged],
+        "claim": [f"{each.section} {each.claim}" for each in judged],
         "verdict": [each.verdict for each in judged],
-        "evidence (points)": [each.evidence for each in judged],
+        "evidence": [each.evidence for each in judged],
         "n": ["–".join(dict.fromkeys(map(str, each.n))) for each in judged],
         "spread": [tables.text(round(each.spread, 2)) for each in judged],
         "budget": [each.budget for each in judged],
         "records": tables.cells([tables.sources(each.records) for each in judged]),
     })  # fmt: skip
     caption = "The report's claims, judged from records. Spread: standard deviation of one run over seeds, in points."
-    return tables.Table(frame, caption, texts, left=("claim", "verdict", "evidence (points)", "budget", "records"))
+    return tables.Table(frame, caption, texts, left=("claim", "verdict", "evidence", "budget", "records"))

@@ -49,7 +49,9 @@ class Table:
         styles = [' style="text-align: left"' if left else ' style="text-align: right"' for left in self._left]
         head = "".join(f"<th{style}>{html.escape(str(name))}</th>" for style, name in zip(styles, self._texts.columns))
         body = "".join(
-            "<tr>" + "".join(f"<td{style}>{_marked(cell)}</td>" for style, cell in zip(styles, row)) + "</tr>\n"
+            "<tr>"
+            + "".join(f"<td{style}{_kind(cell)}>{_marked(cell)}</td>" for style, cell in zip(styles, row))
+            + "</tr>\n"
             for row in self._texts.itertuples(index=False)
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>"
@@ -57,12 +59,25 @@ class Table:
 
     def _repr_markdown_(self) -> str:
         names = [str(name) for name in self._texts.columns]
-        lines = [names, [":---" if left else "---:" for left in self._left], *self._texts.itertuples(index=False)]
-        grid = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+        rule = "| " + " | ".join(":---" if left else "---:" for left in self._left) + " |"
+        head, *rows = (
+            "| " + " | ".join(map(_plain, line)) + " |" for line in (names, *self._texts.itertuples(index=False))
+        )
+        grid = "\n".join((head, rule, *rows))
         return f"{grid}\n\n: {self.caption}"
 
     def __repr__(self) -> str:
         return f"{self.caption}\n{self._texts.to_string(index=False)}"
+
+
+def _kind(cell: str | Links, long: int = 30) -> str:
+    """The class of a cell that holds a sentence, so that the site gives it room."""
+    return ' class="words"' if len(str(cell)) > long else ""
+
+
+def _plain(cell: str | Links) -> str:
+    """A cell as Markdown that shows just what it says: no end of cell, no dash made of two hyphens."""
+    return str(cell).replace("|", "\\|").replace("--", "\\-\\-")
 
 
 def _marked(cell: str | Links) -> str:

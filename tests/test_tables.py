@@ -50,7 +50,7 @@ def test_a_row_stands_beside_the_reports(pair):
     assert second["std"] == pytest.approx(0.02 / math.sqrt(2))
     assert "72.00 ± 1.41" in repr(table) and "−1.60" in repr(table) and "+0.20" in repr(table)
     assert first["seconds"] == 10 and second["reported_seconds"] == pytest.approx(496.68 / 50)
-    assert pair["with"][0].run.name in repr(table)
+    assert pair["with"][0].run.digest[:7] in repr(table)
 
 
 def test_both_forms_hold_the_same_cells_and_caption(pair):
@@ -383,3 +383,11 @@ def test_how_far_training_is_ahead():
     found = [record(laptop(FIRST), 0.7, validation=0.5), record(laptop(FIRST), 0.7), record(laptop(FIRST), None)]
     assert tables.ahead(found[:1]) == pytest.approx(10) and tables.ahead(found) == pytest.approx(0)
     assert tables.ahead(found[2:]) is None
+
+
+def test_two_hyphens_stay_two_in_print_and_a_sentence_gets_room():
+    table = tables.Table(tables.pd.DataFrame({"a": ["run --row 0.3, which is one long command"]}), "c")
+    assert (
+        "run \\-\\-row" in table._repr_markdown_()
+        and '<td style="text-align: left" class="words">run --row' in table._repr_html_()
+    )
