@@ -173,6 +173,13 @@ def near_zero(weights: np.ndarray) -> int:
     return int((norms < NEAR_ZERO * norms.max()).sum())
 
 
+def blacker(counts: Sequence[int], others: Sequence[int]) -> str:
+    """Whether one network has more filters near zero than another, in each of its seeds: a verdict."""
+    if not (counts and others):
+        return "not measured yet"
+    return "holds" if min(counts) > max(others) else "does not hold"
+
+
 def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) -> Axes:
     """Filters (F, C, H, W) as tiles: the mean |w| over inputs, black for 0, white for `scale` and above."""
     shades = np.abs(weights).mean(1)
