@@ -103,8 +103,9 @@ def measured(found: list[Record]) -> str:
     scores = records.accuracies(found)
     if not scores:
         return f"diverged at step {found[0].diverged_at:,}" if found else DASH
-    spread = records.std(scores)
-    return percent(records.mean(scores)) + ("" if spread is None else f" ± {100 * spread:.2f}")
+    spread, dead = records.std(scores), len(found) - len(records.alive(found))
+    words = percent(records.mean(scores)) + ("" if spread is None else f" ± {100 * spread:.2f}")
+    return words + (f" ({dead} of {len(found)} learned nothing)" if dead else "")
 
 
 def compare(section: str, table: str, selection: Selection) -> Table:
@@ -237,13 +238,8 @@ def spread(*selections: Mapping[str, list[Record]]) -> float:
     NaN where no row has several.
     """
     repeated = {found[0].run: records.std(records.accuracies(found)) for rows in selections
-                for found in rows.values() if len(records.accuracies(found)) > 1 and learned(found)}  # fmt: skip
+                for found in rows.values() if sum(map(records.learned, found)) > 1}  # fmt: skip
     return 100 * math.sqrt(records.mean(each**2 for each in repeated.values())) if repeated else math.nan
-
-
-def learned(found: Sequence[Record], classes: int = 10) -> bool:
-    """Whether the runs of a row do better than guessing: at least twice one class's share of the test images right."""
-    return bool(found) and all(record.test and record.test.accuracy > 2 / classes for record in found)
 
 
 def gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
