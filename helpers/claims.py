@@ -111,7 +111,7 @@ class Rows:
     def fails(self, *labels: str) -> Part:
         """That at least one of these rows learns nothing, or diverges."""
         said = ", ".join(f"{label} {tables.measured(self.found[label])}" for label in labels)
-        return Part(_yes(any(not all(map(records.learned, self.found[label])) for label in labels)), said)
+        return Part(_yes(any(not any(map(records.learned, self.found[label])) for label in labels)), said)
 
     def ahead(self, row: str, other: str) -> Part:
         """That training accuracy is less far ahead of validation accuracy in `row` than in `other`."""

@@ -489,7 +489,8 @@ def _configuration() -> dict:
         "extensions": ["myst_parser", __name__],
         "myst_enable_extensions": ["dollarmath"],
         "myst_dmath_double_inline": True,
-        "suppress_warnings": ["myst.header", "misc.highlighting_failure"],
+        # The last: Sphinx keeps its nodes from one build to the next of the same process.
+        "suppress_warnings": ["myst.header", "misc.highlighting_failure", "app.add_node"],
         "html_math_renderer": "mathml",
         "html_theme": "sphinx_book_theme",
         "html_theme_options": {

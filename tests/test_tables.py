@@ -343,15 +343,6 @@ def test_the_basin_is_the_share_of_a_surface_better_than_guessing():
     assert math.isnan(tables.basin({}))
 
 
-def test_runs_that_learned_nothing_are_told_and_left_out_where_others_learned():
-    seeds = [record(laptop(experiments.base, seed), accuracy) for seed, accuracy in enumerate((0.9, 0.1, 0.8))]
-    assert tables.measured(seeds) == "85.00 ± 7.07 (1 of 3 learned nothing)"
-    assert tables.gap({"a": seeds, "b": seeds[:1]}, "a", "b") == pytest.approx(-5)
-    assert tables.measured(seeds[1:2]) == "10.00"
-    assert tables.spread({"a": seeds}) == pytest.approx(100 * np.std([0.9, 0.8], ddof=1))
-    assert math.isnan(tables.spread({"a": seeds[:2]}))
-
-
 # ------------------------------------------------------------------------------------------ records, one click away
 
 
@@ -400,3 +391,12 @@ def test_two_hyphens_stay_two_in_print_and_a_sentence_gets_room():
         "run \\-\\-row" in table._repr_markdown_()
         and '<td style="text-align: left" class="words">run --row' in table._repr_html_()
     )
+
+
+def test_runs_that_learned_nothing_are_told_and_left_out_where_others_learned():
+    seeds = [record(laptop(experiments.base, seed), accuracy) for seed, accuracy in enumerate((0.9, 0.1, 0.8))]
+    assert tables.measured(seeds) == "85.00 ± 7.07 (1 of 3 learned nothing)"
+    assert tables.gap({"a": seeds, "b": seeds[:1]}, "a", "b") == pytest.approx(-5)
+    assert tables.measured(seeds[1:2]) == "10.00"
+    assert tables.spread({"a": seeds}) == pytest.approx(100 * np.std([0.9, 0.8], ddof=1))
+    assert math.isnan(tables.spread({"a": seeds[:2]}))
