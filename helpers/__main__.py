@@ -95,11 +95,9 @@ def run(
     if not runs:
         print(f"nothing to make: each of the {len(rows)} rows has its record", file=sys.stderr)
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or (max(1, cores // (threads or 1)) if device == "cpu" else 1), len(runs))
+    workers, threads = runner.share(len(runs), device, workers, threads)
     deadline = None if minutes is None else time.time() + 60 * minutes
     print(f"{len(runs)} runs to make, {workers} at a time, into {store.folder}", file=sys.stderr)
-    threads = threads or (max(1, cores // workers) if device == "cpu" else 1)
     settings = runner.Settings(device, threads, precision, deadline, 0 if sys.stderr.isatty() else None)
     try:
         runner.work_together(runs, store, workers, settings)
