@@ -42,7 +42,7 @@ def _bars(ax, bars: list[tuple[str, float, float | None, str]]) -> None:
     ax.margins(x=0.12)
     ax.grid(axis="y", visible=False)
     if ax.lines:
-        ax.legend(loc="lower right")
+        ax.legend(loc="upper right")
 
 
 def _steps(parts: dict):
