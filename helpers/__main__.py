@@ -175,12 +175,22 @@ def report(
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = records.ROOT / "report",
     figures: Annotated[Path, typer.Option(help="Folder for the figures.")] = records.ROOT / "figures",
 ) -> None:
-    """Execute the notebooks from the records and write the HTML site, the PDF and the figures."""
+    """Execute the notebooks from the records and write the HTML site, the PDF, the figures and the README's tables."""
     os.environ.setdefault("RECORDS_ONLY", "1")
-    from helpers import report
+    from helpers import overview, report
 
     for path in report.build(notebooks, output, figures=figures):
         print(path)
+    if notebooks == records.ROOT / "notebooks" and Store().folder == records.ROOT / "results":
+        overview.rewrite()
+
+
+@app.command()
+def readme(path: Annotated[Path, typer.Argument(help="The README.")] = records.ROOT / "README.md") -> None:
+    """Bring the README's tables up to date with the records."""
+    from helpers import overview
+
+    print(f"{path} is {'rewritten' if overview.rewrite(path) else 'up to date'}")
 
 
 def main() -> int:

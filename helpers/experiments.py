@@ -208,9 +208,8 @@ class Run(Frozen):
     @model_validator(mode="after")
     def _consistent(self):
         for name, optimizers in BELONGS.items():
-            value, default = getattr(self, name), type(self).model_fields[name].default
-            if value != default and self.optimizer not in optimizers:
-                whose = ", ".join(optimizers)
+            if self.optimizer not in optimizers and getattr(self, name) != (default := DEFAULTS[name]):
+                whose, value = ", ".join(optimizers), getattr(self, name)
                 raise ValueError(f"{name} {value} belongs to {whose}; for {self.optimizer} say {name}={default}")
         if "path" in self.probes and self.optimizer not in BELONGS["mu"]:
             raise ValueError(f"the probe path follows Γ, which {self.optimizer} does not have")
@@ -273,6 +272,7 @@ BELONGS = {
     "density": ("linbreg", "adabreg"),
     "penalized": ("dessilbi", "dessilbi_adam", "linbreg", "adabreg"),
 }
+DEFAULTS = {name: Run.model_fields[name].default for name in BELONGS}
 
 
 def replace(run: Run, **changes) -> Run:

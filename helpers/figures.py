@@ -192,6 +192,25 @@ def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Seq
     return axes
 
 
+def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float = 5) -> Axes:
+    """Our accuracy against the report's, a mark a row, one look a section; on the diagonal both agree.
+
+    `rows`: section, table, row, accuracy, reported (0 to 1). Rows more than `far` points off are named; those
+    below `floor` percent stand at the edge, with their score and an arrow.
+    """
+    for (section, group), (colour, _), marker in zip(rows.groupby("section", sort=False), LINES, MARKERS, strict=False):
+        stated, ours = 100 * group["reported"], (100 * group["accuracy"]).clip(lower=floor)
+        ax.scatter(stated, ours, c=colour, marker=marker, s=34, edgecolors="black", linewidths=0.5, label=section)
+    ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
+    for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].itertuples():
+        ours = 100 * row.accuracy
+        words = row.row if ours >= floor else f"{row.row}: {ours:.1f} ↓"
+        ax.annotate(words, (100 * row.reported, max(floor, ours)), xytext=(6, -3), textcoords="offset points", size=7.5)
+    ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
+    ax.legend(title="section", loc="upper left")
+    return ax
+
+
 # ------------------------------------------------------------------------------------------ what a network does
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from helpers.experiments import PRUNED
 from helpers.figures import BLACK, LINES, MARKERS, no_record
-from helpers.records import Record, Store
+from helpers.records import Record, Store, alive
 from helpers.tables import DASH, Table, percent
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
@@ -22,10 +22,11 @@ SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that
 def accuracies(found: Sequence[Record], store: Store, layers: str, order: str, split: str = "test") -> np.ndarray:
     """Accuracy of each seed's network with each share of `experiments.PRUNED` pruned: (seeds, shares), 0 to 1.
 
-    `layers`: "conv3" or "conv3_fc1"; `order`: "support", the authors' order, or "magnitude". No seeds, no rows.
+    Seeds that learned nothing are left out where others did. `layers`: "conv3" or "conv3_fc1"; `order`: "support", the
+    authors' order, or "magnitude". No seeds, no rows.
     """
     name = f"pruned_{order}_{layers}_{split}"
-    series = [arrays[name] for record in found for arrays in (store.arrays(record),) if name in arrays]
+    series = [arrays[name] for record in alive(list(found)) for arrays in (store.arrays(record),) if name in arrays]
     return np.array(series, dtype=float).reshape(-1, len(PRUNED))
 
 
@@ -105,7 +106,7 @@ def sizes_kept(rows: Mapping[str, Sequence[Record]], store: Store, shares=(0.0, 
     for label, found in rows.items():
         followed = any(f"path_{CONV3}" in store.arrays(record) for record in found)
         values = accuracies(found, store, "conv3", "support" if followed else "magnitude")
-        support = [support_sizes(store.arrays(record))[-1] for record in found] if followed else []
+        support = [support_sizes(store.arrays(record))[-1] for record in alive(list(found))] if followed else []
         lines.append({
             "": label,
             **{f"{100 * share:.0f} % pruned (%)" if share else "dense (%)": mean_and_spread(at(values, share))
@@ -170,6 +171,13 @@ def near_zero(weights: np.ndarray) -> int:
     """How many filters have a norm below NEAR_ZERO of the largest."""
     norms = filter_norms(weights)
     return int((norms < NEAR_ZERO * norms.max()).sum())
+
+
+def blacker(counts: Sequence[int], others: Sequence[int]) -> str:
+    """Whether one network has more filters near zero than another, in each of its seeds: a verdict."""
+    if not (counts and others):
+        return "not measured yet"
+    return "holds" if min(counts) > max(others) else "does not hold"
 
 
 def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) -> Axes:

@@ -505,6 +505,7 @@ def _configuration() -> dict:
         "html_copy_source": False,
         "html_show_copyright": False,
         "html_show_sphinx": False,
+        "html_use_index": False,  # there is nothing in it
         # Summaries of search results are fetched, which a browser forbids to pages from the file system.
         "html_show_search_summary": False,
     }

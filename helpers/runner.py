@@ -627,8 +627,10 @@ def entries(record: Record, store: Store | None = None) -> dict[str, torch.Tenso
 def rehearse(run: Run, steps: int) -> training.Trainer:
     """Trains the first `steps` of `run` here and now, with a bar, in float32; nothing is recorded.
 
-    The trainer that comes back holds the step's losses and numbers of images got right, as far as it came.
+    The trainer that comes back holds the step's losses and numbers of images got right, as far as it came. In the
+    budget "smoke" ten steps are enough.
     """
+    steps = min(steps, 10) if os.environ.get("REPORT_BUDGET") == "smoke" else steps
     batches = training.make_batches(run, data.load(run.data))
     trainer = training.Trainer(run, training.Engine(memory_format="channels_last"), len(batches))
     bar = tqdm(total=steps, desc=run.name, unit="step", leave=False, mininterval=1)

@@ -3,7 +3,10 @@ from the records it is given; nothing is trained or read here."""
 
 import html
 import math
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,17 +20,38 @@ from helpers.reported import reported
 DASH = "–"
 
 
-class Table:
-    """A table to show: `frame` holds the numbers; a notebook, the site and the PDF each take the form they need."""
+@dataclass(frozen=True)
+class Links:
+    """A cell that leads to files: pairs of words and address. In print, where no address can be followed, `printed`."""
 
-    def __init__(self, frame: pd.DataFrame, caption: str, texts: pd.DataFrame | None = None):
+    pairs: tuple[tuple[str, str], ...]
+    printed: str
+
+    def __str__(self) -> str:
+        return self.printed
+
+    def html(self) -> str:
+        return " ".join(f'<a href="{html.escape(to)}">{html.escape(words)}</a>' for words, to in self.pairs)
+
+
+class Table:
+    """A table to show: `frame` holds the numbers; a notebook, the site and the PDF each take the form they need.
+
+    `texts`: the cells as shown, str or Links; `left`: the columns that hold sentences, besides the first.
+    """
+
+    def __init__(self, frame: pd.DataFrame, caption: str, texts: pd.DataFrame | None = None, left: Sequence[str] = ()):
         self.frame, self.caption = frame, caption
         self._texts = frame.map(text) if texts is None else texts
+        self._left = [i == 0 or name in left for i, name in enumerate(self._texts.columns)]
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th{_align(i)}>{html.escape(str(name))}</th>" for i, name in enumerate(self._texts.columns))
+        styles = [' style="text-align: left"' if left else ' style="text-align: right"' for left in self._left]
+        head = "".join(f"<th{style}>{html.escape(str(name))}</th>" for style, name in zip(styles, self._texts.columns))
         body = "".join(
-            "<tr>" + "".join(f"<td{_align(i)}>{html.escape(cell)}</td>" for i, cell in enumerate(row)) + "</tr>\n"
+            "<tr>"
+            + "".join(f"<td{style}{_kind(cell)}>{_marked(cell)}</td>" for style, cell in zip(styles, row))
+            + "</tr>\n"
             for row in self._texts.itertuples(index=False)
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>"
@@ -35,16 +59,29 @@ class Table:
 
     def _repr_markdown_(self) -> str:
         names = [str(name) for name in self._texts.columns]
-        lines = [names, [":---"] + ["---:"] * (len(names) - 1), *self._texts.itertuples(index=False)]
-        grid = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+        rule = "| " + " | ".join(":---" if left else "---:" for left in self._left) + " |"
+        head, *rows = (
+            "| " + " | ".join(map(_plain, line)) + " |" for line in (names, *self._texts.itertuples(index=False))
+        )
+        grid = "\n".join((head, rule, *rows))
         return f"{grid}\n\n: {self.caption}"
 
     def __repr__(self) -> str:
         return f"{self.caption}\n{self._texts.to_string(index=False)}"
 
 
-def _align(column: int) -> str:
-    return ' style="text-align: left"' if column == 0 else ' style="text-align: right"'
+def _kind(cell: str | Links, long: int = 30) -> str:
+    """The class of a cell that holds a sentence, so that the site gives it room."""
+    return ' class="words"' if len(str(cell)) > long else ""
+
+
+def _plain(cell: str | Links) -> str:
+    """A cell as Markdown that shows just what it says: no end of cell, no dash made of two hyphens."""
+    return str(cell).replace("|", "\\|").replace("--", "\\-\\-")
+
+
+def _marked(cell: str | Links) -> str:
+    return cell.html() if isinstance(cell, Links) else html.escape(cell)
 
 
 def text(value) -> str:
@@ -66,8 +103,9 @@ def measured(found: list[Record]) -> str:
     scores = records.accuracies(found)
     if not scores:
         return f"diverged at step {found[0].diverged_at:,}" if found else DASH
-    spread = records.std(scores)
-    return percent(records.mean(scores)) + ("" if spread is None else f" ± {100 * spread:.2f}")
+    spread, dead = records.std(scores), len(found) - len(records.alive(found))
+    words = percent(records.mean(scores)) + ("" if spread is None else f" ± {100 * spread:.2f}")
+    return words + (f" ({dead} of {len(found)} learned nothing)" if dead else "")
 
 
 def compare(section: str, table: str, selection: Selection) -> Table:
@@ -85,14 +123,14 @@ def compare(section: str, table: str, selection: Selection) -> Table:
         **{f"{budget} (%)": [measured(larger[label]) for label in selection]
            for budget, larger in selection.larger.items()},
         "report (%)": frame["reported"].map(_percent),
-        "difference (points)": frame["difference"].map(_signed),
+        "difference (points)": frame["difference"].map(signed),
         "n": frame["n"].astype(str),
-        "s / epoch": frame["seconds"].map(_rounded),
-        "report's s / epoch": frame["reported_seconds"].map(_rounded),
-        "record": frame["record"],
+        "s/epoch": frame["seconds"].map(_rounded),
+        "report's s/epoch": frame["reported_seconds"].map(_rounded),
+        "record": cells([links(found) for found in selection.values()]),
     })  # fmt: skip
     if frame["reported_seconds"].isna().all():
-        texts = texts.drop(columns="report's s / epoch")
+        texts = texts.drop(columns="report's s/epoch")
     return Table(frame, f"{_title(table)}. {provenance(selection)}", texts)
 
 
@@ -111,6 +149,39 @@ def _entry(label: str, run: Run, found: list[Record], stated) -> dict:
     }
 
 
+SHOWN_DIGITS = 7  # of a record's digest
+
+
+def links(found: Sequence[Record]) -> Links | str:
+    """A cell that leads from a notebook to the files of a row's records: a digest, then +1, +2, … for further seeds."""
+    if not found:
+        return DASH
+    digest, more = found[0].run.digest[:SHOWN_DIGITS], len(found) - 1
+    names = [digest, *(f"+{count}" for count in range(1, more + 1))]
+    return Links(tuple(zip(names, map(address, found))), f"{digest} +{more}" if more else digest)
+
+
+def sources(found: Sequence[Record]) -> Links | str:
+    """A cell that leads to the files of several records, numbered; in print it says how many there are."""
+    if not found:
+        return DASH
+    pairs = tuple((str(number), address(record)) for number, record in enumerate(found, start=1))
+    return Links(pairs, str(len(found)))
+
+
+def address(record: Record) -> str:
+    """The path of a record's file from the folder of the notebooks."""
+    return Path(os.path.relpath(Store().path(record.run), records.ROOT / "notebooks")).as_posix()
+
+
+def cells(values: Sequence[Links | str]) -> pd.Series:
+    """A column of such cells, each kept as it is."""
+    column = pd.Series([None] * len(values), dtype=object)
+    for index, value in enumerate(values):
+        column[index] = value
+    return column
+
+
 def _missing(value) -> bool:
     return value is None or math.isnan(value)
 
@@ -119,7 +190,8 @@ def _percent(value) -> str:
     return DASH if _missing(value) else percent(value)
 
 
-def _signed(value) -> str:
+def signed(value: float | None) -> str:
+    """A difference with its sign, two decimals; a dash for none."""
     return DASH if _missing(value) else f"{value:+.2f}".replace("-", "−")
 
 
@@ -166,13 +238,8 @@ def spread(*selections: Mapping[str, list[Record]]) -> float:
     NaN where no row has several.
     """
     repeated = {found[0].run: records.std(records.accuracies(found)) for rows in selections
-                for found in rows.values() if len(records.accuracies(found)) > 1 and learned(found)}  # fmt: skip
+                for found in rows.values() if sum(map(records.learned, found)) > 1}  # fmt: skip
     return 100 * math.sqrt(records.mean(each**2 for each in repeated.values())) if repeated else math.nan
-
-
-def learned(found: Sequence[Record], classes: int = 10) -> bool:
-    """Whether the runs of a row do better than guessing: at least twice one class's share of the test images right."""
-    return bool(found) and all(record.test and record.test.accuracy > 2 / classes for record in found)
 
 
 def gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
@@ -190,12 +257,15 @@ def verdict(selection: Mapping[str, list[Record]], row: str, other: str, sigma: 
     """Whether `row` does better than `other`: "holds", "does not hold" or "within noise" (or "not measured yet").
 
     The difference of two means over n₁ and n₂ runs has the standard deviation σ·√(1/n₁ + 1/n₂); twice that is noise.
+    A row all of whose runs diverged is worse than any that has an accuracy, and no better than another that diverged.
     """
+    if all(selection[label] for label in (row, other)) and gap(selection, row, other) is None:
+        return "holds" if records.accuracies(selection[row]) else "does not hold"
     counts = [len(records.accuracies(selection[label])) for label in (row, other)]
-    return _beyond(gap(selection, row, other), counts, sigma)
+    return beyond(gap(selection, row, other), counts, sigma)
 
 
-def _beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str:
+def beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str:
     """The verdict on a difference (points) of two means over so many runs each."""
     if difference is None or math.isnan(sigma):
         return "not measured yet"
@@ -222,9 +292,26 @@ def jump(record: Record, at: float) -> tuple[float, float]:
     return float(accuracy[epoch] - accuracy[epoch - 1]), float(accuracy[epoch - 1] - accuracy[epoch - 2])
 
 
+def curve(record: Record, name: str) -> np.ndarray:
+    """One series of a record's history, (epochs,); NaN where it holds no number."""
+    return np.array([math.nan if value is None else value for value in record.history.get(name, [])], dtype=float)
+
+
+def ahead(found: Sequence[Record]) -> float | None:
+    """Training less validation accuracy after the last epoch, in points, mean over seeds: how far a row overfits."""
+    ends = [(curve(each, "train_accuracy"), curve(each, "validation_accuracy")) for each in found if each.test]
+    return records.mean(100 * float(train[-1] - validation[-1]) for train, validation in ends
+                        if len(train) and len(validation) and np.isfinite(train[-1] - validation[-1]))  # fmt: skip
+
+
+def share(facts) -> str:
+    """How many of some facts are true, in percent: "62 %"; a dash where there are none."""
+    return f"{100 * sum(facts) / len(facts):.0f} %" if len(facts) else DASH
+
+
 def points(difference: float | None) -> str:
     """A difference in words: "+1.20 points"."""
-    return "an unknown number of points" if _missing(difference) else f"{_signed(difference)} points"
+    return "an unknown number of points" if _missing(difference) else f"{signed(difference)} points"
 
 
 def distance(difference: float | None) -> str:
@@ -332,7 +419,7 @@ def rises_faster(selection: Mapping[str, list[Record]], row: str, other: str, si
     Noise is that of `verdict`, of one epoch's accuracy; the mean over several has less, so the bar is high.
     """
     counts = [len(records.accuracies(selection[label])) for label in (row, other)]
-    return _beyond(epochs_gap(selection, row, other), counts, sigma)
+    return beyond(epochs_gap(selection, row, other), counts, sigma)
 
 
 def together(*verdicts: str) -> str:

@@ -9,9 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path.stem for path in (ROOT / "helpers").glob("*.py") if path.stem != "__init__")
-WITHOUT_TORCH = [
-    name for name in ("records", "experiments", "reported", "tables", "figures", "pruning") if name in MODULES
-]
+VIEWS = ("tables", "figures", "pruning", "claims", "overview")
+WITHOUT_TORCH = [name for name in ("records", "experiments", "reported", *VIEWS) if name in MODULES]
 
 
 def python(*arguments: str, **given) -> subprocess.CompletedProcess:

@@ -165,3 +165,15 @@ def test_surfaces_without_a_value_are_no_record(arrays):
     figures.surfaces({"a": arrays, "b": {}}, axes)
     assert [ax.texts[0].get_text() for ax in axes] == ["no record yet"] * 2
     plt.close(figure)
+
+
+def test_rows_against_the_reports_names_what_is_far_off():
+    import pandas as pd
+
+    rows = pd.DataFrame([("1", "t", "near", 0.75, 0.76), ("1", "t", "far", 0.7, 0.8), ("2", "t", "dead", 0.1, 0.7)],
+                        columns=["section", "table", "row", "accuracy", "reported"])  # fmt: skip
+    _, ax = plt.subplots()
+    assert figures.against_report(rows, ax) is ax
+    assert [text.get_text() for text in ax.texts] == ["far", "dead: 10.0 ↓"]
+    assert [group.get_offsets().tolist() for group in ax.collections] == [[[76, 75], [80, 70]], [[70, 55]]]
+    assert figures.against_report(rows.iloc[:0], ax) is ax

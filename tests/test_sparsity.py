@@ -268,6 +268,15 @@ def test_a_filter_that_batch_norm_makes_a_constant_of_is_kept():
     torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
 
 
+def test_a_filter_takes_all_its_flattened_inputs_along():
+    """Six maps of 2×2 are flattened to 24 inputs: those of a map that is cut lie side by side."""
+    model = small()
+    pruned = sparsity.prune(model, {"features.3": torch.tensor([5.0, 0, 4, 1, 3, 6])}, 1 / 3, ["features.3"])
+    smaller = sparsity.compact(pruned)
+    assert smaller.classifier[1].in_features == 4 * 4
+    torch.testing.assert_close(smaller(IMAGES), pruned(IMAGES))
+
+
 def test_linear_units_are_cut_too():
     model = small()
     with torch.no_grad():

@@ -50,13 +50,18 @@ def test_a_row_stands_beside_the_reports(pair):
     assert second["std"] == pytest.approx(0.02 / math.sqrt(2))
     assert "72.00 ± 1.41" in repr(table) and "−1.60" in repr(table) and "+0.20" in repr(table)
     assert first["seconds"] == 10 and second["reported_seconds"] == pytest.approx(496.68 / 50)
-    assert pair["with"][0].run.name in repr(table)
+    assert pair["with"][0].run.digest[:7] in repr(table)
 
 
 def test_both_forms_hold_the_same_cells_and_caption(pair):
     table = tables.compare("1", "1.2 batch norm", pair)
     html, markdown = table._repr_html_(), table._repr_markdown_()
-    for text in ("Batch norm. Budget laptop, 10 epochs.", "72.00 ± 1.41", "report (%)", pair["without"][0].run.name):
+    for text in (
+        "Batch norm. Budget laptop, 10 epochs.",
+        "72.00 ± 1.41",
+        "report (%)",
+        pair["without"][0].run.digest[:7],
+    ):
         assert text in html and text in markdown
 
 
@@ -336,3 +341,62 @@ def test_bands_in_words():
 def test_the_basin_is_the_share_of_a_surface_better_than_guessing():
     assert tables.basin({"surface_loss": np.array([[1, 2.3], [2.4, np.nan]])}) == 0.5
     assert math.isnan(tables.basin({}))
+
+
+def test_runs_that_learned_nothing_are_told_and_left_out_where_others_learned():
+    seeds = [record(laptop(experiments.base, seed), accuracy) for seed, accuracy in enumerate((0.9, 0.1, 0.8))]
+    assert tables.measured(seeds) == "85.00 ± 7.07 (1 of 3 learned nothing)"
+    assert tables.gap({"a": seeds, "b": seeds[:1]}, "a", "b") == pytest.approx(-5)
+    assert tables.measured(seeds[1:2]) == "10.00"
+    assert tables.spread({"a": seeds}) == pytest.approx(100 * np.std([0.9, 0.8], ddof=1))
+    assert math.isnan(tables.spread({"a": seeds[:2]}))
+
+
+# ------------------------------------------------------------------------------------------ records, one click away
+
+
+def test_a_row_leads_to_the_records_of_all_its_seeds(pair):
+    cell = tables.links(pair["with"])
+    first, second = (each.run for each in pair["with"])
+    assert str(cell) == f"{first.digest[:7]} +1"
+    assert [words for words, _ in cell.pairs] == [first.digest[:7], "+1"]
+    assert [to for _, to in cell.pairs] == [f"../results/{run.name}.json" for run in (first, second)]
+    assert tables.links([]) == tables.sources([]) == tables.DASH
+    assert str(tables.sources(pair["with"])) == "2"
+
+
+def test_seven_digits_tell_all_declared_runs_apart():
+    runs = {
+        run.digest for row in experiments.rows() for budget in experiments.BUDGETS
+        for run in experiments.replicas(row.run, budget)
+    }  # fmt: skip
+    assert len({digest[: tables.SHOWN_DIGITS] for digest in runs}) == len(runs)
+
+
+def test_a_link_stays_out_of_print_and_is_escaped(pair):
+    cell = tables.Links((("<a>", 'x"y'),), "printed")
+    table = tables.Table(tables.pd.DataFrame({"a": ["b"]}), "c", tables.pd.DataFrame({"a": tables.cells([cell])}))
+    assert '<a href="x&quot;y">&lt;a&gt;</a>' in table._repr_html_()
+    assert "| printed |" in table._repr_markdown_() and "printed" in repr(table)
+
+
+def test_a_row_that_diverged_loses():
+    rows = selection({"a": [record(laptop(FIRST), 0.7)], "b": [record(laptop(SECOND), None)], "c": []})
+    assert tables.verdict(rows, "a", "b", math.nan) == "holds"
+    assert tables.verdict(rows, "b", "a", 1.0) == tables.verdict(rows, "b", "b", 1.0) == "does not hold"
+    assert tables.verdict(rows, "b", "c", 1.0) == "not measured yet"
+
+
+def test_how_far_training_is_ahead():
+    # Training accuracy ends at .6 in both; validation at .5 and at .7.
+    found = [record(laptop(FIRST), 0.7, validation=0.5), record(laptop(FIRST), 0.7), record(laptop(FIRST), None)]
+    assert tables.ahead(found[:1]) == pytest.approx(10) and tables.ahead(found) == pytest.approx(0)
+    assert tables.ahead(found[2:]) is None
+
+
+def test_two_hyphens_stay_two_in_print_and_a_sentence_gets_room():
+    table = tables.Table(tables.pd.DataFrame({"a": ["run --row 0.3, which is one long command"]}), "c")
+    assert (
+        "run \\-\\-row" in table._repr_markdown_()
+        and '<td style="text-align: left" class="words">run --row' in table._repr_html_()
+    )

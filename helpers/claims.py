@@ -1,0 +1,454 @@
+"""The report's claims as data: each one's words, the rows it rests on and a rule that judges it from records. A verdict
+is never written by hand, and nothing here trains, draws or needs torch."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from helpers import experiments, pruning, records, tables
+from helpers.experiments import SECTIONS, Run
+from helpers.pruning import CONV3
+from helpers.records import Record, RecordError, Selection, Store
+from helpers.tables import NORMED, PLAIN
+
+VERDICTS = ("holds", "does not hold", "within noise", "not measured yet")
+
+# What the report's words mean here, where it gives no number.
+MUCH = 5.0  # points: "by far"
+LITTLE = 2.0  # points: "slightly", "matters little", "almost levels off"
+SWING = 2.0  # points of training accuracy between low and high rates: "widely"
+LITTLE_TIME = 1.25  # times the seconds: "a little time", "about the same time"; our timings are good to about that
+OPPOSITE = {"holds": "does not hold", "does not hold": "holds"}
+
+
+class Part(NamedTuple):
+    """What a rule finds on one part of a claim: a verdict, and the numbers behind it in a few words."""
+
+    verdict: str
+    words: str
+
+
+class Rest(NamedTuple):
+    """Rows that a claim rests on: `labels` of the `runs` of one table, which are shown, and so chosen, together."""
+
+    section: str
+    table: str
+    runs: Mapping[str, Run]
+    labels: tuple[str, ...]
+
+
+class Claim(NamedTuple):
+    """One claim; `rule` is given a `Rows` for each of `rests`, with at least one record a label, and answers Parts."""
+
+    section: str
+    words: str
+    rests: tuple[Rest, ...]
+    rule: Callable[..., list[Part]]
+
+
+class Judgement(NamedTuple):
+    """A claim judged. `n`: seeds a row, fewest and most; `spread`: one run's standard deviation over the seeds of these
+    rows, in points, NaN without several; `records`: what the verdict rests on; `missing`: rows without a record."""
+
+    section: str
+    claim: str
+    verdict: str
+    evidence: str
+    n: tuple[int, int]
+    spread: float
+    budget: str
+    records: tuple[Record, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(record.run.name for record in self.records)
+
+
+# ------------------------------------------------------------------------------------------ what rules ask
+
+
+class Rows:
+    """The records of a Rest, and the questions that rules ask of them; `sigma` is the noise of one run, in points."""
+
+    def __init__(self, rest: Rest, found: Selection, sigma: float, store: Store):
+        self.rest, self.found, self.sigma, self.store = rest, found, sigma, store
+
+    def better(self, row: str, other: str) -> Part:
+        """That `row` is more accurate than `other`, by more than noise."""
+        gap = tables.gap(self.found, row, other)
+        said = tables.signed(gap) if gap is not None else self._fallen(row, other)
+        return Part(tables.verdict(self.found, row, other, self.sigma), f"{row} less {other}: {said}")
+
+    def no_better(self, row: str, other: str) -> Part:
+        """That `row` is not more accurate than `other`; a difference within noise leaves that open."""
+        part = self.better(row, other)
+        return part._replace(verdict=OPPOSITE.get(part.verdict, part.verdict))
+
+    def far(self, row: str, other: str) -> Part:
+        """That `row` is more accurate by at least MUCH points."""
+        gap = tables.gap(self.found, row, other)
+        return _bounded(gap, at_least=MUCH, words=f"by far: {MUCH:g} points or more")
+
+    def near(self, row: str, other: str) -> Part:
+        """That the two rows end at most LITTLE points apart."""
+        gap = tables.gap(self.found, row, other)
+        return _bounded(gap and abs(gap), at_most=LITTLE, words=f"little: {LITTLE:g} points or less")
+
+    def cheap(self, row: str, other: str) -> Part:
+        """That an epoch of `row` takes at most LITTLE_TIME times as long as one of `other`."""
+        ratio = tables.time_ratio(self.found, row, other)
+        return _bounded(ratio, at_most=LITTLE_TIME, words=f"{tables.text(round(ratio, 2))} × the time")
+
+    def as_fast(self, row: str, other: str) -> Part:
+        """That neither row takes more than LITTLE_TIME times as long as the other."""
+        ratio = tables.time_ratio(self.found, row, other)
+        return self.cheap(row, other)._replace(verdict=_within(abs(math.log(ratio)), math.log(LITTLE_TIME)))
+
+    def fails(self, *labels: str) -> Part:
+        """That at least one of these rows learns nothing, or diverges."""
+        said = ", ".join(f"{label} {tables.measured(self.found[label])}" for label in labels)
+        return Part(_yes(any(not all(map(records.learned, self.found[label])) for label in labels)), said)
+
+    def ahead(self, row: str, other: str) -> Part:
+        """That training accuracy is less far ahead of validation accuracy in `row` than in `other`."""
+        ours, theirs = (tables.ahead(self.found[label]) for label in (row, other))
+        if ours is None or theirs is None:
+            return Part("does not hold" if ours is None else "holds", "one of the two diverged")
+        return Part(
+            _yes(ours < theirs), f"training ahead of validation by {tables.signed(ours)} after {tables.signed(theirs)}"
+        )
+
+    def arrays(self, label: str) -> list[dict[str, np.ndarray]]:
+        """The series beside each record of a row; none where they can't be read."""
+        return [each for record in self.found[label] if (each := tables.series([record], self.store))]
+
+    def _fallen(self, *labels: str) -> str:
+        return " and ".join(label for label in labels if not records.accuracies(self.found[label])) + " diverged"
+
+
+def _yes(fact: bool) -> str:
+    return "holds" if fact else "does not hold"
+
+
+def _within(value: float, limit: float) -> str:
+    return "not measured yet" if math.isnan(value) else _yes(value <= limit)
+
+
+def _bounded(value: float | None, *, words: str, at_least: float = -math.inf, at_most: float = math.inf) -> Part:
+    if value is None or math.isnan(value):
+        return Part("not measured yet", words)
+    return Part(_yes(at_least <= value <= at_most), words)
+
+
+def _unmeasured(what: str) -> list[Part]:
+    return [Part("not measured yet", f"{what} not recorded")]
+
+
+# ------------------------------------------------------------------------------------------ rules
+
+
+def batch_norm(rows: Rows) -> list[Part]:
+    return [rows.better("with", "without"), rows.cheap("with", "without")]
+
+
+def optimizers(rows: Rows) -> list[Part]:
+    best, usual = "SGD with momentum", "usual rate 1e-3"
+    others = ("Adam", "RMSprop", f"Adam, {usual}", f"RMSprop, {usual}")
+    return [rows.fails("Adam", "RMSprop"), *(rows.better(best, other) for other in others)]
+
+
+def swings(rows: Rows) -> list[Part]:
+    return [*_cyclic(rows, "cyclic 0.01–0.04"), _jumps(rows, "0.04, then 0.01")]
+
+
+def _cyclic(rows: Rows, label: str) -> list[Part]:
+    arrays = rows.arrays(label)
+    if not arrays or any(not len(arrays[0].get(name, ())) for name in ("step_loss", "step_correct")):
+        return _unmeasured("steps of the cyclic run")
+    record = rows.found[label][0]
+    slow, fast = tables.by_rate(record, 100 * arrays[0]["step_correct"] / record.run.batch_size)
+    low, high = tables.by_rate(record, arrays[0]["step_loss"])
+    return [
+        _bounded(slow - fast, at_least=SWING, words=f"training accuracy {slow:.1f} at low rates, {fast:.1f} at high"),
+        _bounded(high - low, at_least=0, words=f"loss {low:.2f} and {high:.2f}"),
+    ]
+
+
+def _jumps(rows: Rows, label: str) -> Part:
+    record = rows.found[label][0]
+    moment = record.run.schedule.at[0]
+    curve = tables.curve(record, "validation_accuracy")
+    if not 2 <= round(moment * record.run.epochs) < len(curve) or not np.isfinite(curve).all():
+        return Part(
+            "does not hold" if record.state == "diverged" else "not measured yet", "no curve of the stepped run"
+        )
+    after, before = tables.jump(record, moment)
+    verdict = tables.beyond(after - before, (1, 1), rows.sigma)
+    return Part(verdict, f"where the rate drops {tables.signed(after)} in an epoch, before it {tables.signed(before)}")
+
+
+def levels_off(rows: Rows) -> list[Part]:
+    record = rows.found["final"][0]
+    accuracy, loss = (tables.curve(record, f"validation_{what}") for what in ("accuracy", "loss"))
+    if record.state == "diverged":
+        return [Part("does not hold", tables.measured([record]))]
+    if min(len(accuracy), len(loss)) < 4 or not np.isfinite([*accuracy, *loss]).all():
+        return _unmeasured("curves")
+    quarter, lowest = len(accuracy) // 4, int(loss.argmin())
+    late = 100 * (accuracy[-quarter:].mean() - accuracy[-2 * quarter : -quarter].mean())
+    early = (loss[0] - loss[: len(loss) // 2].min()) / max(loss[0] - loss[lowest], 1e-9)
+    rise = loss[-1] - loss[lowest]
+    return [
+        _bounded(late, at_most=LITTLE, words=f"accuracy in the last quarter {tables.signed(late)}"),
+        _bounded(early, at_least=0.5, words=f"{100 * early:.0f} % of the loss's fall in the first half"),
+        Part(_yes(rise > 0), f"loss {loss[lowest]:.3f} after epoch {lowest + 1}, {loss[-1]:.3f} at the end"),
+    ]
+
+
+def vgg_accuracy(rows: Rows) -> list[Part]:
+    faster = tables.rises_faster(rows.found, NORMED, PLAIN, rows.sigma)
+    gap = tables.epochs_gap(rows.found, NORMED, PLAIN)
+    words = "one of the two diverged" if gap is None else f"mean over the epochs {tables.signed(gap)}"
+    return [rows.better(NORMED, PLAIN), Part(faster, words)]
+
+
+def steadier(what: str, rows: Rows) -> list[Part]:
+    """That the band of a step-level series is lower, and narrower, with batch norm."""
+    networks = tables.networks(rows.rest.runs, rows.found)
+    plain, normed = (tables.band(networks[name], rows.store, what) for name in (PLAIN, NORMED))
+    parts = []
+    for of, word in (("middle", "lower"), ("width", "narrower")):
+        won, lost = tables.stretches_won(plain, normed, of)
+        parts.append(Part(tables.smaller(plain, normed, of), f"{word} in {won} of {won + lost} stretches"))
+    return parts
+
+
+WARM = "DessiLBI, warm-up"  # the report's own start kills the network; this is the nearest that trains
+
+
+def slightly_below(rows: Rows) -> list[Part]:
+    return [rows.better("SGD", WARM), rows.near("SGD", WARM)]
+
+
+def prunable(rows: Rows) -> list[Part]:
+    whole = [record for record in rows.found[WARM] if record.test and tables.series([record], rows.store)]
+    return [_pruned(pruning.accuracies(whole, rows.store, layers, "support"), layers)
+            for layers in experiments.PRUNED_LAYERS]  # fmt: skip
+
+
+def _pruned(values: np.ndarray, layers: str) -> Part:
+    name = layers.replace("_", " + ")
+    if not len(values):
+        return Part("not measured yet", f"{WARM}, {name}: not pruned")
+    costs = [f"{100 * share:.0f} % costs {pruning.cost(values, share):.2f}" for share in (0.3, 0.6)]
+    return Part(pruning.verdict(values), f"{WARM}, {name}: {', '.join(costs)}")
+
+
+def darker(rows: Rows) -> list[Part]:
+    conv3 = {label: _weights(rows, label, CONV3) for label in ("SGD", WARM)}
+    if not all(conv3.values()):
+        return _unmeasured("weights of conv3")
+    shades = {label: float(np.mean([np.abs(each).mean() for each in kept])) for label, kept in conv3.items()}
+    black = {label: [pruning.near_zero(each) for each in kept] for label, kept in conv3.items()}
+    said = "; ".join(f"{label} {', '.join(map(str, counts))} of 120 black" for label, counts in black.items())
+    return [
+        Part(_yes(shades[WARM] < shades["SGD"]), f"mean |w| {tables.text(shades[WARM] / shades['SGD'])} × SGD's"),
+        Part(pruning.blacker(black[WARM], black["SGD"]), said),
+        rows.no_better("SGD", WARM),
+    ]
+
+
+def _weights(rows: Rows, label: str, name: str) -> list[np.ndarray]:
+    kept = []
+    for record in rows.found[label]:
+        try:
+            kept.append(rows.store.weights(record)[name])
+        except (RecordError, KeyError):
+            continue
+    return kept
+
+
+ON_MNIST, ON_CIFAR = ("with Adam", "without, warm-up"), ("with Adam", "without")
+
+
+def adam_helps(mnist: Rows, cifar: Rows) -> list[Part]:
+    return [_named("MNIST", mnist.better(*ON_MNIST)), _named("CIFAR-10", cifar.better(*ON_CIFAR))]
+
+
+def adam_as_fast(mnist: Rows, cifar: Rows) -> list[Part]:
+    return [_named("MNIST", mnist.as_fast(*ON_MNIST)), _named("CIFAR-10", cifar.as_fast(*ON_CIFAR))]
+
+
+def validation_above(mnist: Rows, cifar: Rows) -> list[Part]:
+    return [_above("MNIST", mnist, ON_MNIST), _above("CIFAR-10", cifar, ON_CIFAR)]
+
+
+def _above(data: str, rows: Rows, labels: Sequence[str]) -> Part:
+    above = epochs = 0
+    for record in (record for label in labels for record in rows.found[label] if record.test):
+        validation, train = (tables.curve(record, f"{split}_accuracy") for split in ("validation", "train"))
+        epochs += min(len(validation), len(train))
+        above += sum(a > b for a, b in zip(validation, train))
+    return Part(_yes(above > 0) if epochs else "not measured yet", f"{data}: in {above} of {epochs} epochs")
+
+
+def _named(name: str, part: Part) -> Part:
+    return part._replace(words=f"{name}: {part.words}")
+
+
+# ------------------------------------------------------------------------------------------ the claims
+
+
+def _of(section: str, table: str, *labels: str) -> Rest:
+    runs = SECTIONS[section][table]
+    return Rest(section, table, runs, labels or tuple(runs))
+
+
+def _pairs(*pairs: tuple[str, str]) -> Callable[[Rows], list[Part]]:
+    """The rule that in each pair the first row is the better one."""
+    return lambda rows: [rows.better(*pair) for pair in pairs]
+
+
+_landscape = _of("2", "2.2 loss landscape")
+_mnist, _cifar = _of("3.2", "MNIST", *ON_MNIST), _of("3.2", "CIFAR-10", *ON_CIFAR)
+_optimizer = _of("3.1", "optimizer", "SGD", WARM)
+_stronger = Rest("1.9", "final", {"1e-4": experiments.small_kernel, "4e-4": experiments.final}, ("1e-4", "4e-4"))
+_rates = ("cyclic 0.01–0.04", "0.04, then 0.01", "0.01")
+_crop, _small, _large = "crop + flip + normalisation", "3×3, stride 1", "5×5, stride 2"
+_both = "5×5 + 5×5", "5×5 + 3×3", "3×3 + 3×3"
+
+CLAIMS = (
+    Claim("1.2", "Batch norm costs a little time and raises accuracy.", (_of("1", "1.2 batch norm"),), batch_norm),
+    Claim("1.3", "Dropout after the convolutions raises accuracy; 0.3 beats 0 and 0.5.",
+          (_of("1", "1.3 dropout after each conv", "0", "0.3", "0.5"),), _pairs(("0.3", "0"), ("0.3", "0.5"))),
+    Claim("1.4", "NLL does better than cross-entropy.", (_of("1", "1.4 loss"),), _pairs(("NLL", "cross-entropy"))),
+    Claim("1.5", "At a rate of 0.1 some optimizers don't converge: they are sensitive to it; SGD with momentum is"
+          " best.", (_of("1", "1.5 optimizer"),), optimizers),
+    Claim("1.6", "ReLU does better than tanh, by far.", (_of("1", "1.6 activation"),),
+          lambda rows: [rows.better("ReLU", "tanh"), rows.far("ReLU", "tanh")]),
+    Claim("1.6", "5×5 kernels in both layers are best; the smaller, the worse.", (_of("1", "1.6 kernels"),),
+          _pairs(_both[:2], _both[::2], _both[1:])),
+    Claim("1.7", "A larger hidden layer doesn't raise accuracy.", (_of("1", "1.7 hidden size"),),
+          lambda rows: [rows.no_better("1024", "100"), rows.no_better("300", "100")]),
+    Claim("1.9", "Crop, flip and normalisation raise generalisation clearly.", (_of("1.9", "augmentation"),),
+          lambda rows: [rows.better(_crop, "none"), rows.ahead(_crop, "none")]),
+    Claim("1.9", "L2 raises accuracy; a stronger one at the end relieves the overfitting that is left.",
+          (_of("1.9", "L2 regularisation", "none", "1e-4"), _stronger),
+          lambda rows, final: [rows.better("1e-4", "none"), final.ahead("4e-4", "1e-4")]),
+    Claim("1.9", "Momentum 0.9 does better than 0.5.", (_of("1.9", "momentum"),), _pairs(("0.9", "0.5"))),
+    Claim("1.9", "A cyclic rate beats the stepped one, and that beats the constant one.",
+          (_of("1.9", "learning rate"),), _pairs(_rates[:2], _rates[1:])),
+    Claim("1.9", "Under the cyclic rate accuracy and loss swing with the cycle, accuracy widely; under the stepped one"
+          " accuracy jumps where the rate drops.", (_of("1.9", "learning rate", *_rates[:2]),), swings),
+    Claim("1.9", "The kernel of one block matters little; 3×3 is slightly better.",
+          (_of("1.9", "kernel of one block"),),
+          lambda rows: [rows.better(_small, _large), rows.near(_small, _large)]),
+    Claim("1.9", "Other activations and losses don't help the deeper network (said without figures).",
+          (_of("1.9", "other activations and losses"),), lambda rows: [rows.no_better("tanh", "ReLU")]),
+    Claim("1.9", "Of the final model, accuracy levels off and loss falls fast, then rises slightly.",
+          (_of("1.9", "final"),), levels_off),
+    Claim("2.1", "Batch norm raises VGG-A's accuracy, and it rises faster.", (_of("2", "2.1 accuracy"),), vgg_accuracy),
+    Claim("2.2", "With batch norm the loss falls faster and varies less over learning rates.", (_landscape,),
+          functools.partial(steadier, "step_loss")),
+    Claim("2.3", "With batch norm gradients are more predictable: their differences are steadier.", (_landscape,),
+          functools.partial(steadier, "gradient_change")),
+    Claim("2.4", "With batch norm effective β is smaller and steadier.", (_landscape,),
+          functools.partial(steadier, "smoothness")),
+    Claim("3.1", "DessiLBI ends slightly below SGD at these settings.", (_optimizer,), slightly_below),
+    Claim("3.1", "Up to 30–40 % of conv3 (and fc1) can be pruned at almost no cost; beyond, accuracy falls fast.",
+          (_of("3.1", "optimizer", WARM),), prunable),
+    Claim("3.1", "conv3's filters under DessiLBI are darker, more of them black, than under SGD: it selects sparse"
+          " filters without losing accuracy.", (_optimizer,), darker),
+    Claim("3.2", "Adam raises DessiLBI's accuracy, on MNIST and on CIFAR-10.", (_mnist, _cifar), adam_helps),
+    Claim("3.2", "With and without Adam it takes about the same time.", (_mnist, _cifar), adam_as_fast),
+    Claim("3.2", "Validation accuracy is at times above training accuracy (the report guesses at underfitting).",
+          (_mnist, _cifar), validation_above),
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------ judging
+
+
+def judge(store: Store | None = None) -> list[Judgement]:
+    """Each of CLAIMS, judged by the records of `store`, in their order."""
+    bench = _Bench(store or Store())
+    return [bench.judge(claim) for claim in CLAIMS]
+
+
+class _Bench:
+    """Judges claims from one store; what is read for one claim is kept for the next."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.select = functools.cache(self._select)
+
+    def _select(self, section: str, table: str, budget: str | None = None) -> Selection:
+        return records.select(SECTIONS[section][table], self.store, budget)
+
+    def rows(self, rest: Rest) -> Rows:
+        declared = rest.runs is SECTIONS[rest.section].get(rest.table)
+        found = self.select(rest.section, rest.table) if declared else records.select(rest.runs, self.store)
+        return Rows(rest, found, self.noise(rest, found), self.store)
+
+    def noise(self, rest: Rest, found: Selection) -> float:
+        """The noise of one run, in points, as the section's notebook takes it; on CIFAR-10 from section 1 too."""
+        data = next(iter(rest.runs.values())).data
+        here = [self.select(rest.section, table) for table, runs in SECTIONS[rest.section].items()
+                if next(iter(runs.values())).data == data]  # fmt: skip
+        if data == "mnist":
+            return tables.spread(*here)
+        basic = [self.select("1", table, found.budget) for table in SECTIONS["1"]]
+        return tables.noise(self.select("1", "1.4 loss", found.budget), *basic, *here)
+
+    def judge(self, claim: Claim) -> Judgement:
+        rows = [self.rows(rest) for rest in claim.rests]
+        missing = {each.rest.table: labels for each in rows if (labels := _missing(each))}
+        parts = [Part("not measured yet", _no_record(missing))] if missing else claim.rule(*rows)
+        kept = {label_runs[0].run: label_runs for each in rows for label in each.rest.labels
+                if (label_runs := each.found[label])}  # fmt: skip
+        counts = [len(found) for found in kept.values()] or [0]
+        return Judgement(
+            claim.section, claim.words, tables.together(*(part.verdict for part in parts)),
+            "; ".join(part.words for part in parts), (min(counts), max(counts)), tables.spread(kept), _budget(rows),
+            tuple(record for found in kept.values() for record in found),
+            tuple(f"{label} ({table})" for table, labels in missing.items() for label in labels),
+        )  # fmt: skip
+
+
+def _missing(rows: Rows) -> list[str]:
+    return [label for label in rows.rest.labels if not rows.found[label]]
+
+
+def _no_record(missing: Mapping[str, Sequence[str]], shown: int = 3) -> str:
+    """Which rows have no record, by table; of many, how many."""
+    words = [f"{' · '.join(labels)} ({table})" if len(labels) <= shown else f"{len(labels)} rows ({table})"
+             for table, labels in missing.items()]  # fmt: skip
+    return f"no record yet: {'; '.join(words)}"
+
+
+def _budget(rows: Sequence[Rows]) -> str:
+    """The budgets of the rows that have records: "laptop", or "paper, laptop"."""
+    used = dict.fromkeys(each.found.budget for each in rows if any(each.found[label] for label in each.rest.labels))
+    return ", ".join(used) or tables.DASH
+
+
+def table(judged: Sequence[Judgement]) -> tables.Table:
+    """The claims, their verdicts and the evidence, with links to the records."""
+    import pandas as pd
+
+    frame = pd.DataFrame([each._asdict() for each in judged]).drop(columns=["records", "missing"])
+    texts = pd.DataFrame({
+        "claim": [f"{each.section} {each.claim}" for each in judged],
+        "verdict": [each.verdict for each in judged],
+        "evidence": [each.evidence for each in judged],
+        "n": ["–".join(dict.fromkeys(map(str, each.n))) for each in judged],
+        "spread": [tables.text(round(each.spread, 2)) for each in judged],
+        "budget": [each.budget for each in judged],
+        "records": tables.cells([tables.sources(each.records) for each in judged]),
+    })  # fmt: skip
+    caption = "The report's claims, judged from records. Spread: standard deviation of one run over seeds, in points."
+    return tables.Table(frame, caption, texts, left=("claim", "verdict", "evidence", "budget", "records"))

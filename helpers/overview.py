@@ -1,0 +1,233 @@
+"""The whole report at a glance: each table's headline row, how complete each budget is, the README's tables. It reads
+records and notebooks, and must never change anything but what stands between the README's own markers."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from helpers import experiments, records, tables
+from helpers.experiments import SECTIONS
+from helpers.records import ROOT, Record, RecordError, Selection, Store
+from helpers.reported import reported
+from helpers.tables import DASH, Links, Table
+
+# ------------------------------------------------------------------------------------------ headline rows
+
+
+class Headline(NamedTuple):
+    """The row of a table that the report hands on; `home`: "notebook.ipynb#label" of its table, or ""."""
+
+    section: str
+    table: str
+    row: str
+    found: list[Record]
+    budget: str
+    home: str
+
+    @property
+    def stated(self) -> float | None:
+        """The report's accuracy (0 to 1)."""
+        return reported(self.section, self.table, self.row).accuracy
+
+    @property
+    def accuracy(self) -> float | None:
+        """Our mean accuracy (0 to 1)."""
+        return records.mean(records.accuracies(self.found))
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the report's, in points."""
+        missing = self.accuracy is None or self.stated is None
+        return None if missing else 100 * (self.accuracy - self.stated)
+
+
+def selections(store: Store | None = None) -> dict[tuple[str, str], Selection]:
+    """(section, table) → what there is to show of it."""
+    store = store or Store()
+    return {(section, table): records.select(runs, store)
+            for section, named in SECTIONS.items() for table, runs in named.items()}  # fmt: skip
+
+
+def headlines(selected: Mapping[tuple[str, str], Selection], notebooks: Path = ROOT / "notebooks") -> list[Headline]:
+    """The headline row of each table, in the report's order."""
+    places = homes(notebooks)
+    return [_headline(section, table, found, places.get((section, table), ""))
+            for (section, table), found in selected.items()]  # fmt: skip
+
+
+def _headline(section: str, table: str, found: Selection, home: str) -> Headline:
+    row = headline_row(section, table, found)
+    return Headline(section, table, row, found[row], found.budget, home)
+
+
+def headline_row(section: str, table: str, found: Selection) -> str:
+    """The row with the report's highest score; of a table that is ours, the best on the validation set."""
+    stated = {label: reported(section, table, label).accuracy or 0 for label in found}
+    best = max(stated, key=stated.get)
+    return best if stated[best] else tables.best_row(found) or best
+
+
+def homes(notebooks: Path) -> dict[tuple[str, str], str]:
+    """(section, table) → "notebook.ipynb#label" of the cell that shows the table."""
+    shown = {}
+    for path in sorted(notebooks.glob("[0-9]*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            label, source = cell["metadata"].get("label", ""), "".join(cell["source"])
+            if label.startswith("tab-"):
+                for place in _tables_in(source):
+                    shown.setdefault(place, f"{path.name}#{label}")
+    return shown
+
+
+def _tables_in(source: str) -> list[tuple[str, str]]:
+    """The declared tables that a cell names in quotes."""
+    quoted = set(re.findall(r'"([^"]+)"', source))
+    sections = quoted & set(SECTIONS)
+    return [(section, table) for section, named in SECTIONS.items() for table in named
+            if table in quoted and (not sections or section in sections)]  # fmt: skip
+
+
+def headline_table(found: list[Headline]) -> Table:
+    """Each table's headline row: ours beside the report's, with links to notebook and records."""
+    frame = pd.DataFrame([{"section": each.section, "table": each.table, "row": each.row, "accuracy": each.accuracy,
+                           "reported": each.stated, "difference": each.difference, "n": len(each.found),
+                           "budget": each.budget} for each in found])  # fmt: skip
+    texts = pd.DataFrame({
+        "table": tables.cells([_place(each) for each in found]),
+        "row": frame["row"],
+        "ours (%)": [tables.measured(each.found) for each in found],
+        "report (%)": [tables.percent(each.stated) for each in found],
+        "difference": [tables.signed(each.difference) for each in found],
+        "n": frame["n"].astype(str),
+        "budget": [each.budget if each.found else DASH for each in found],
+        "record": tables.cells([tables.links(each.found) for each in found]),
+    })  # fmt: skip
+    caption = "Each table's headline row: ours (mean ± standard deviation over n seeds), the report's, their difference"
+    return Table(frame, f"{caption} in points.", texts, left=("row", "budget"))
+
+
+def title(section: str, table: str) -> str:
+    """A table's name with its section's number."""
+    return table if table[0].isdigit() else f"{section} {table}"
+
+
+def _place(each: Headline) -> Links | str:
+    name = title(each.section, each.table)
+    return Links(((name, each.home),), name) if each.home else name
+
+
+def all_rows(selected: Mapping[tuple[str, str], Selection]) -> pd.DataFrame:
+    """Every row that both we and the report have, each run once: section, table, row, accuracy, reported (0 to 1)."""
+    seen = {}
+    for (section, table), selection in selected.items():
+        for label, found in selection.items():
+            ours, stated = records.mean(records.accuracies(found)), reported(section, table, label).accuracy
+            if ours is not None and stated is not None:
+                entry = {"section": section, "table": table, "row": label, "accuracy": ours, "reported": stated}
+                seen.setdefault((found[0].run, stated), entry)
+    return pd.DataFrame(list(seen.values()), columns=["section", "table", "row", "accuracy", "reported"])
+
+
+# ------------------------------------------------------------------------------------------ how complete it is
+
+
+def progress(store: Store | None = None) -> pd.DataFrame:
+    """For each section and budget: rows and distinct runs done and declared, hours recorded and, as an estimate, left.
+
+    Hours are those of one core. What is left is estimated by experiments.SECONDS_PER_EPOCH.
+    """
+    known = (store or Store()).scan()[0]
+    return pd.DataFrame([_progress(section, budget, known)
+                         for section in SECTIONS for budget in experiments.BUDGETS[1:]])  # fmt: skip
+
+
+def _progress(section: str, budget: str, known: Mapping[str, Record]) -> dict:
+    rows = [experiments.replicas(row.run, budget) for row in experiments.rows(section)]
+    runs = {run.name: run for replicas in rows for run in replicas}
+    done = {name for name in runs if name in known and not known[name].stale}
+    left = sum(experiments.SECONDS_PER_EPOCH[run.model] * run.epochs for name, run in runs.items() if name not in done)
+    return {
+        "section": section, "budget": budget,
+        "rows done": sum(all(run.name in done for run in replicas) for replicas in rows), "rows": len(rows),
+        "runs done": len(done), "runs": len(runs),
+        "hours": sum(known[name].seconds for name in done) / 3600, "hours left": left / 3600,
+    }  # fmt: skip
+
+
+def progress_table(frame: pd.DataFrame) -> Table:
+    """`progress` to look at, with the command that makes what is left."""
+    texts = pd.DataFrame({
+        "section": frame["section"],
+        "budget": frame["budget"],
+        "rows": [f"{row['rows done']} of {row['rows']}" for _, row in frame.iterrows()],
+        "runs": [f"{row['runs done']} of {row['runs']}" for _, row in frame.iterrows()],
+        "hours recorded": frame["hours"].map("{:.1f}".format),
+        "hours left (estimate)": frame["hours left"].map("{:.1f}".format),
+        "command": [f"python -m helpers run --section {row.section} --budget {row.budget}" for row in
+                    frame.itertuples()],
+    })  # fmt: skip
+    caption = "How complete each budget is: rows and distinct runs with a record, hours on one core, the command for"
+    return Table(frame, f"{caption} the rest.", texts, left=("budget", "command"))
+
+
+# ------------------------------------------------------------------------------------------ the README
+
+
+def blocks(store: Store | None = None) -> dict[str, str]:
+    """What the README shows from records, as Markdown, by the name of its markers."""
+    store = store or Store()
+    return {"results": _results(headlines(selections(store))), "budgets": _budgets(progress(store))}
+
+
+def _grid(head: list[str], rows: list[list[str]], left: int = 1) -> str:
+    lines = [head, [":---"] * left + ["---:"] * (len(head) - left), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _results(found: list[Headline]) -> str:
+    rows = [[_to_notebook(each), each.row, tables.measured(each.found), tables.percent(each.stated),
+             tables.signed(each.difference), str(len(each.found)), each.budget, _to_record(each.found)]
+            for each in found if each.found]  # fmt: skip
+    head = ["table", "row", "ours (%)", "report (%)", "difference", "n", "budget", "record"]
+    pending = [title(each.section, each.table) for each in found if not each.found]
+    waiting = f"\n\nNo record yet of the headline row of: {', '.join(pending)}." if pending else ""
+    return _grid(head, rows, left=2) + waiting
+
+
+def _to_notebook(each: Headline) -> str:
+    name = title(each.section, each.table)
+    return f"[{name}](notebooks/{each.home.partition('#')[0]})" if each.home else name
+
+
+def _to_record(found: list[Record]) -> str:
+    run, more = found[0].run, len(found) - 1
+    return f"[{run.digest[: tables.SHOWN_DIGITS]}](results/{run.name}.json)" + (f" +{more}" if more else "")
+
+
+def _budgets(frame: pd.DataFrame) -> str:
+    rows = [[row.section, row.budget, f"{row._3} of {row.rows}", f"{row.hours:.1f}", f"{row._8:.1f}"]
+            for row in frame.itertuples()]  # fmt: skip
+    return _grid(["section", "budget", "rows done", "hours recorded", "hours left (estimate)"], rows, left=2)
+
+
+def filled(text: str, content: Mapping[str, str]) -> str:
+    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced; RecordError if none."""
+    for name, block in content.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise RecordError(f"no markers <!-- {name} --> … <!-- /{name} -->: put them where the table is to stand")
+        text = pattern.sub(lambda match, block=block: match[1] + block + match[2], text)
+    return text
+
+
+def rewrite(readme: Path = ROOT / "README.md", store: Store | None = None) -> bool:
+    """Brings the tables of `readme` up to date; gives whether that changed it."""
+    before = readme.read_text(encoding="utf-8")
+    after = filled(before, blocks(store))
+    if after != before:
+        readme.write_text(after, encoding="utf-8")
+    return after != before

@@ -1,0 +1,330 @@
+"""The claims and their rules, on records made up here: each verdict can come out, and nothing makes a rule fail."""
+
+import hashlib
+import math
+import re
+
+import numpy as np
+import pytest
+
+from helpers import claims, experiments, records
+from helpers.experiments import PRUNED
+from helpers.records import ROOT, Record, Score
+
+PROTOCOL = ROOT.parent / "shared" / "protocol.md"
+CLAIMS = pytest.mark.parametrize("number", range(len(claims.CLAIMS)), ids=lambda n: f"{n + 1}")
+
+
+def record(run, accuracy, *, seconds=10.0, overfit=0.1, epochs=None):
+    """A record whose validation accuracy rises to `accuracy`; None for a run that diverged in its second epoch."""
+    length = epochs or (run.epochs if accuracy is not None else 1)
+    curve = list(np.linspace(0.1, accuracy or 0.1, length))
+    history = {
+        "train_loss": [2.0] * length, "train_accuracy": [value + overfit for value in curve],
+        "validation_loss": [2.0] * length, "validation_accuracy": curve, "seconds": [seconds] * length,
+    }  # fmt: skip
+    return Record(
+        run=run, state="diverged" if accuracy is None else "done", diverged_at=99 if accuracy is None else None,
+        test=None if accuracy is None else Score(loss=1.0, accuracy=accuracy), history=history, parameters=1000,
+        seconds_per_epoch=seconds, fingerprint=[2.3], weights="", engine={}, machine={}, revision="",
+    )  # fmt: skip
+
+
+def fill(store, rest, accuracy=0.7, arrays=None, weights=None, **given):
+    """Records of all seeds of the rows of `rest`; `accuracy` by label, or one for all."""
+    for label, run in rest.runs.items():
+        for each in experiments.replicas(run, "laptop"):
+            score = accuracy.get(label, 0.7) if isinstance(accuracy, dict) else accuracy
+            values = {key: value.get(label) if isinstance(value, dict) else value for key, value in given.items()}
+            values = {key: value for key, value in values.items() if value is not None}
+            store.write(record(each, score, **values), (arrays or {}).get(label, {}), (weights or {}).get(label, {}))
+
+
+def noise(store, gap=0.002):
+    """The pair of losses, `gap` apart in accuracy; where the first is there already, as another table's, it stays."""
+    known = store.readable(experiments.replicas(experiments.dropped, "laptop")[0])
+    accuracy = known.test.accuracy if known and known.test else 0.7
+    fill(store, claims.CLAIMS[2].rests[0], {"NLL": accuracy, "cross-entropy": accuracy + gap})
+
+
+def verdict(store, words):
+    """The judgement on the one claim that begins so."""
+    [judged] = [each for each in claims.judge(store) if each.claim.startswith(words)]
+    return judged
+
+
+def rest(words):
+    [claim] = [claim for claim in claims.CLAIMS if claim.words.startswith(words)]
+    return claim.rests[0]
+
+
+# ---------------------------------------------------------------------------- the list
+
+
+@pytest.mark.skipif(not PROTOCOL.exists(), reason="needs the protocol beside the checkout")
+def test_the_words_are_the_protocols():
+    listed = PROTOCOL.read_text().split("| § | claim |")[1]
+    rows = re.findall(r"^\| ([\d.]+) \| (.+) \|$", listed, re.MULTILINE)
+    assert rows == [(claim.section, claim.words) for claim in claims.CLAIMS]
+
+
+def test_the_words_stay_as_they_are():
+    text = "\n".join(f"{claim.section} {claim.words}" for claim in claims.CLAIMS)
+    assert len(claims.CLAIMS) == 25
+    assert hashlib.sha256(text.encode()).hexdigest()[:10] == "37680ee31a"
+
+
+@CLAIMS
+def test_a_claim_rests_on_declared_rows(number):
+    for each in claims.CLAIMS[number].rests:
+        assert each.section in experiments.SECTIONS and each.labels and set(each.labels) <= set(each.runs)
+        assert {row.run for row in experiments.rows(each.section)} >= set(each.runs.values())
+
+
+# ---------------------------------------------------------------------------- nothing makes a rule fail
+
+
+@CLAIMS
+def test_without_records_it_is_not_measured_and_says_what_is_missing(store, number):
+    judged = claims._Bench(store).judge(claims.CLAIMS[number])
+    assert (judged.verdict, judged.n, judged.records) == ("not measured yet", (0, 0), ())
+    assert judged.evidence.startswith("no record yet: ") and judged.missing
+    assert math.isnan(judged.spread)
+
+
+@CLAIMS
+@pytest.mark.parametrize("kind", ["diverged", "bare", "short", "emptied"])
+def test_a_rule_bears_every_kind_of_record(store, number, kind):
+    noise(store)
+    claim = claims.CLAIMS[number]
+    for each in claim.rests:
+        fill(store, each, None if kind == "diverged" else 0.7, epochs=1 if kind == "short" else None)
+    if kind == "emptied":
+        for path in store.folder.glob("*.json"):
+            found = store.read(claims_run(store, path))
+            history = {name: [None] * len(values) for name, values in found.history.items()}
+            store.write(found.model_copy(update={"history": history}), {"step_loss": np.array([])})
+    judged = claims._Bench(store).judge(claim)
+    assert judged.verdict in claims.VERDICTS and judged.evidence and judged.names and not judged.missing
+    assert "nan" not in judged.evidence
+
+
+def claims_run(store, path):
+    return store.scan()[0][path.stem].run
+
+
+def test_a_damaged_record_is_as_good_as_none(store):
+    noise(store)
+    for path in store.folder.glob("*.json"):
+        path.write_text("{")
+    assert verdict(store, "NLL").verdict == "not measured yet"
+
+
+# ---------------------------------------------------------------------------- each verdict
+
+
+@pytest.mark.parametrize(
+    "words, accuracy, expected",
+    [
+        ("Batch norm costs", {"with": 0.8}, "holds"),
+        ("Batch norm costs", {"with": 0.6}, "does not hold"),
+        ("Batch norm costs", {}, "within noise"),
+        ("Dropout", {"0.3": 0.8}, "holds"),
+        ("Dropout", {"0.3": 0.8, "0.5": 0.8}, "within noise"),
+        ("Dropout", {"0.3": 0.8, "0.5": 0.9}, "does not hold"),
+        ("At a rate", {"SGD with momentum": 0.8, "Adam": 0.1}, "holds"),
+        ("At a rate", {"SGD with momentum": 0.8, "Adam": None}, "holds"),  # diverged
+        ("At a rate", {"SGD with momentum": 0.8}, "does not hold"),  # all of them converge
+        ("At a rate", {"Adam": 0.1}, "within noise"),
+        ("ReLU", {"ReLU": 0.8}, "holds"),
+        ("ReLU", {"ReLU": 0.74}, "does not hold"),  # better, but not by far
+        ("5×5", {"5×5 + 5×5": 0.8, "3×3 + 3×3": 0.6}, "holds"),
+        ("5×5", {"5×5 + 5×5": 0.8}, "within noise"),
+        ("A larger hidden", {"100": 0.8}, "holds"),
+        ("A larger hidden", {"300": 0.8}, "does not hold"),
+        ("A larger hidden", {}, "within noise"),
+        ("Momentum", {"0.9": 0.8}, "holds"),
+        ("A cyclic", {"cyclic 0.01–0.04": 0.9, "0.04, then 0.01": 0.8}, "holds"),
+        ("A cyclic", {"0.04, then 0.01": 0.8}, "does not hold"),
+        ("The kernel", {"3×3, stride 1": 0.71}, "holds"),
+        ("The kernel", {"3×3, stride 1": 0.73}, "does not hold"),  # three points are not little
+        ("Other", {"tanh": 0.6}, "holds"),
+        ("Other", {"tanh": 0.8}, "does not hold"),
+        ("Batch norm raises VGG", {"VGG-A + BN": 0.8}, "holds"),
+        ("Batch norm raises VGG", {"VGG-A + BN": 0.702}, "within noise"),
+    ],
+)
+def test_verdicts_on_accuracies(store, words, accuracy, expected):
+    fill(store, rest(words), accuracy)
+    noise(store)
+    assert verdict(store, words).verdict == expected
+
+
+def test_without_noise_nothing_is_decided(store):
+    fill(store, rest("Momentum"), {"0.9": 0.9})
+    assert verdict(store, "Momentum").verdict == "not measured yet"
+
+
+def test_a_little_time_is_a_quarter(store):
+    noise(store)
+    fill(store, rest("Batch norm costs"), {"with": 0.8}, seconds={"with": 13.0, "without": 10.0})
+    judged = verdict(store, "Batch norm costs")
+    assert judged.verdict == "does not hold" and judged.evidence == "with less without: +10.00; 1.3 × the time"
+
+
+def test_what_a_judgement_says_of_its_records(store):
+    noise(store, gap=0.02)
+    judged = verdict(store, "NLL")
+    assert (judged.verdict, judged.budget, judged.n) == ("within noise", "laptop", (3, 3))
+    assert judged.evidence == "NLL less cross-entropy: −2.00" and judged.spread == 0
+    assert set(judged.names) == {path.stem for path in store.folder.glob("*.json")}
+
+
+def test_generalisation_is_accuracy_and_a_smaller_gap(store):
+    noise(store)
+    crop = "crop + flip + normalisation"
+    fill(store, rest("Crop"), {crop: 0.8}, overfit={crop: 0.05, "none": 0.15})
+    assert verdict(store, "Crop").evidence.endswith("training ahead of validation by +5.00 after +15.00")
+    assert verdict(store, "Crop").verdict == "holds"
+    fill(store, rest("Crop"), {crop: 0.8}, overfit={crop: 0.2, "none": 0.15})
+    assert verdict(store, "Crop").verdict == "does not hold"
+
+
+def test_a_stronger_decay_is_judged_on_the_final_model(store):
+    noise(store)
+    weaker, final = next(claim for claim in claims.CLAIMS if claim.words.startswith("L2")).rests
+    fill(store, weaker, {"1e-4": 0.8})
+    fill(store, final, 0.8, overfit={"1e-4": 0.2, "4e-4": 0.1})
+    assert verdict(store, "L2").verdict == "holds"
+
+
+@pytest.mark.parametrize("swing, expected", [(10, "holds"), (1, "does not hold")])
+def test_swings_and_the_jump(store, swing, expected):
+    noise(store)
+    rows = rest("Under the cyclic")
+    cyclic, stepped = (experiments.at(rows.runs[label], "laptop") for label in rows.labels)
+    rates = np.array([cyclic.rate(step / 1000) for step in range(1000)])
+    arrays = {"step_correct": 64 * (0.8 - swing / 100 * (rates > 0.025)), "step_loss": rates}
+    fill(store, rows, arrays={rows.labels[0]: arrays})
+    curve = [0.3, 0.4, 0.5, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6]  # the rate drops after four of ten epochs
+    jumping = record(stepped, 0.6)
+    store.write(jumping.model_copy(update={"history": jumping.history | {"validation_accuracy": curve}}))
+    judged = verdict(store, "Under the cyclic")
+    assert judged.verdict == expected and "+10.00 in an epoch, before it +0.00" in judged.evidence
+
+
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        ([2, 1, 0.6, 0.5, 0.45, 0.45, 0.45, 0.46, 0.47, 0.48], "holds"),
+        ([2, 1, 0.6, 0.5, 0.45, 0.44, 0.43, 0.42, 0.41, 0.4], "does not hold"),  # never rises
+        ([2, 1.9, 1.8, 1.7, 1.6, 1, 0.5, 0.3, 0.2, 0.3], "does not hold"),  # falls late
+    ],
+)
+def test_the_final_model_levels_off(store, loss, expected):
+    [run] = experiments.replicas(experiments.final, "laptop")
+    accuracy = [0.3, 0.5, 0.6, 0.65, 0.7, 0.72, 0.74, 0.74, 0.75, 0.75]
+    kept = record(run, 0.75)
+    history = kept.history | {"validation_loss": loss, "validation_accuracy": accuracy}
+    store.write(kept.model_copy(update={"history": history}))
+    assert verdict(store, "Of the final").verdict == expected
+
+
+@pytest.mark.parametrize("normed, expected", [((0, 1), "holds"), ((5, 9), "does not hold"), ((1, 4), "within noise")])
+@pytest.mark.parametrize("words, series", [("With batch norm the loss", "step_loss"), ("With batch norm gra",
+                         "gradient_change"), ("With batch norm eff", "smoothness")])  # fmt: skip
+def test_bands(store, words, series, normed, expected):
+    rows = rest(words)
+    low_high = {"VGG-A,": (1, 4), "VGG-A +": normed}
+    arrays = {label: {series: np.full(100, low_high[label[:7].strip()][label.endswith("1e-4")], dtype="float32")}
+              for label in rows.runs}  # fmt: skip
+    fill(store, rows, arrays=arrays)
+    assert verdict(store, words).verdict == expected
+
+
+# ---------------------------------------------------------------------------- section 3
+
+WARM = claims.WARM
+
+
+@pytest.mark.parametrize(
+    "sgd, expected", [(0.98, "holds"), (0.97, "within noise"), (0.96, "does not hold"), (0.995, "does not hold")]
+)
+def test_slightly_below_sgd(store, sgd, expected):
+    rows = rest("DessiLBI ends")
+    seeds(store, rows, {"SGD": [sgd - 0.001, sgd, sgd + 0.001], WARM: [0.969, 0.97, 0.971]})
+    judged = verdict(store, "DessiLBI ends")
+    assert judged.verdict == expected and "DessiLBI, warm-up" in judged.evidence
+    assert judged.n == (3, 3) and judged.spread == pytest.approx(0.1)
+
+
+def seeds(store, rows, accuracy, **given):
+    for label, scores in accuracy.items():
+        for run, score in zip(experiments.replicas(rows.runs[label], "laptop"), scores, strict=True):
+            store.write(record(run, score, **given))
+
+
+def falling(cheap_until):
+    return np.array([0.97 if share <= cheap_until + 1e-9 else 0.5 for share in PRUNED])
+
+
+@pytest.mark.parametrize("until, expected", [(0.4, "holds"), (0.1, "does not hold"), (0.9, "does not hold")])
+def test_pruning(store, until, expected):
+    arrays = {f"pruned_support_{layers}_test": falling(until) for layers in experiments.PRUNED_LAYERS}
+    fill(store, rest("Up to 30"), 0.97, arrays={WARM: arrays})
+    judged = verdict(store, "Up to 30")
+    assert judged.verdict == expected and judged.evidence.count("30 % costs") == 2
+
+
+def conv3(black):
+    weights = np.ones((120, 16, 5, 5), dtype="float32")
+    weights[:black] = 0
+    return {"features.conv3.weight": weights}
+
+
+@pytest.mark.parametrize(
+    "black, accuracy, expected", [(30, 0.99, "holds"), (5, 0.99, "does not hold"), (30, 0.9, "does not hold")]
+)
+def test_filters(store, black, accuracy, expected):
+    weights = {"SGD": conv3(10), WARM: conv3(black)}
+    fill(store, rest("conv3's"), {"SGD": 0.98, WARM: accuracy}, weights=weights)
+    judged = verdict(store, "conv3's")
+    assert judged.verdict == expected and f"DessiLBI, warm-up {black}, {black}, {black} of 120 black" in judged.evidence
+
+
+def section_3_2(store, **given):
+    noise(store)
+    for each in next(claim for claim in claims.CLAIMS if claim.words.startswith("Adam")).rests:
+        fill(store, each, **given)
+
+
+@pytest.mark.parametrize("with_adam, expected", [(0.8, "holds"), (0.7, "within noise"), (None, "does not hold")])
+def test_adam(store, with_adam, expected):
+    section_3_2(store, accuracy={"with Adam": with_adam})
+    judged = verdict(store, "Adam")
+    assert judged.verdict == expected and judged.budget == "paper, laptop"
+
+
+@pytest.mark.parametrize("seconds, expected", [(12.0, "holds"), (13.0, "does not hold"), (7.0, "does not hold")])
+def test_about_the_same_time(store, seconds, expected):
+    section_3_2(store, seconds={"with Adam": seconds})
+    assert verdict(store, "With and without").verdict == expected
+
+
+@pytest.mark.parametrize("overfit, expected", [(-0.01, "holds"), (0.01, "does not hold")])
+def test_validation_above_training(store, overfit, expected):
+    section_3_2(store, overfit=overfit)
+    assert verdict(store, "Validation").verdict == expected
+
+
+# ---------------------------------------------------------------------------- the table
+
+
+def test_the_table_links_to_the_records(store):
+    noise(store)
+    judged = claims.judge(store)
+    table = claims.table(judged)
+    assert len(table.frame) == 25
+    assert f'<a href="{claims.tables.address(judged[2].records[0])}">1</a>' in table._repr_html_()
+    assert judged[2].records[0].run.name in table._repr_html_()
+    assert records.ROOT.as_posix() not in table._repr_html_()

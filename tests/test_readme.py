@@ -1,0 +1,84 @@
+"""The READMEs: tables up to date with the records, code that runs, links that lead somewhere, every module named."""
+
+import re
+
+import pytest
+import torch
+
+from helpers import experiments, overview
+from helpers.records import ROOT, RecordError, Store
+
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh.md"
+
+
+def test_its_tables_are_up_to_date():
+    text = README.read_text(encoding="utf-8")
+    fresh = overview.filled(text, overview.blocks(Store(ROOT / "results")))
+    assert text == fresh, "run `python -m helpers readme`"
+
+
+def code(after):
+    """The first Python block after a heading."""
+    return README.read_text(encoding="utf-8").split(f"## {after}")[1].split("```python\n")[1].split("```")[0]
+
+
+def test_dessilbi_in_six_lines():
+    lines = code("DessiLBI in your own code")
+    assert len([line for line in lines.splitlines() if line]) == 6
+    model = torch.nn.Sequential()
+    model.conv = torch.nn.Conv2d(1, 8, 5)
+    model.head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8 * 4 * 4, 10))
+    before = model.conv.weight.clone()
+    batch = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
+    names = {"model": model, "loader": [batch] * 3, "loss": torch.nn.functional.cross_entropy}
+    exec(lines, names)
+    assert names["needed"].shape == (8,) and names["needed"].dtype == torch.bool
+    assert not torch.equal(before, model.conv.weight)
+
+
+def test_a_row_is_added_in_one_line():
+    line = code("Adding a row")
+    table = eval("{" + line + "}", {"replace": experiments.replace, "base": experiments.base})
+    assert [run.options for run in table.values()] == [{"dropout": 0.2}]
+
+
+@pytest.mark.parametrize("path", [README, CHINESE], ids=lambda path: path.name)
+def test_its_links_lead_somewhere(path):
+    targets = re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+    here = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:", target)]
+    assert len(here) > 5 and not [target for target in here if not (ROOT / target).is_file()]
+
+
+def test_it_names_every_module():
+    text = README.read_text(encoding="utf-8").split("## Layout")[1]
+    modules = {path.name for path in (ROOT / "helpers").glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"^\| `(\w+\.py)`", text, re.MULTILINE)) == modules
+
+
+def test_it_names_every_notebook_and_shows_four_figures():
+    text = README.read_text(encoding="utf-8")
+    assert all(f"notebooks/{path.name}" in text for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert len(set(re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", text))) >= 4
+
+
+@pytest.mark.parametrize("path", [README, CHINESE], ids=lambda path: path.name)
+def test_no_score_is_typed(path):
+    text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not re.search(r"(?<![\w.])0?\.\d{3,}\b|\d\d\.\d+ ?%", text)
+
+
+def test_a_readme_without_markers_is_refused():
+    with pytest.raises(RecordError, match="<!-- results -->"):
+        overview.filled("no markers", {"results": "x"})
+
+
+def test_rewriting_fills_the_markers_and_nothing_else(tmp_path, store):
+    path = tmp_path / "README.md"
+    path.write_text("a\n<!-- results -->\nold\n<!-- /results -->\nb\n<!-- budgets -->\n\n<!-- /budgets -->\nc")
+    assert overview.rewrite(path, store) and not overview.rewrite(path, store)
+    text = path.read_text()
+    assert (
+        "old" not in text
+        and text.startswith("a\n<!-- results -->\n| table")
+        and text.endswith("\n<!-- /budgets -->\nc")
+    )
