@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.transforms import ScaledTranslation
 
 from helpers.experiments import Run
-from helpers.records import Record, Store
+from helpers.records import Record, Store, alive
 from helpers.tables import NORMED, PLAIN, Band
 
 # Okabe and Ito's palette, safe for colour-blind readers, in an order of clearly different lightness.
@@ -93,7 +93,7 @@ def comparison(rows: Mapping[str, list[Record]], what: str, ax: Axes, split: str
     `looks`: colour and line of each row.
     """
     for (label, found), (colour, line), marker in zip(rows.items(), looks, MARKERS, strict=False):
-        series = [_scaled(record.history[f"{split}_{what}"], what) for record in found if record.test]
+        series = [_scaled(record.history[f"{split}_{what}"], what) for record in alive(list(found)) if record.test]
         if not series:
             continue
         values, epochs = np.array(series), np.arange(1, len(series[0]) + 1)

@@ -177,3 +177,9 @@ def test_rows_against_the_reports_names_what_is_far_off():
     assert [text.get_text() for text in ax.texts] == ["far", "dead: 10.0 ↓"]
     assert [group.get_offsets().tolist() for group in ax.collections] == [[[76, 75], [80, 70]], [[70, 55]]]
     assert figures.against_report(rows.iloc[:0], ax) is ax
+
+
+def test_comparison_leaves_out_runs_that_learned_nothing_where_others_did(ax):
+    seeds = [record(laptop(experiments.base, seed), accuracy) for seed, accuracy in enumerate((0.8, 0.1))]
+    figures.comparison({"one died": seeds}, "accuracy", ax)
+    assert ax.lines[0].get_ydata()[-1] == pytest.approx(80) and not ax.collections
