@@ -1,12 +1,13 @@
 # make report   environment, data, notebooks from the committed records, HTML and PDF
 # make test     environment, data, unit tests, every notebook compared (strict) and trained (smoke)
+# make bench    speed and memory, against what others write and the machine's limits (idle machine, half an hour)
 # make torture  kill -9 at random moments, 50 times: each run must end with the same weights
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: env data report notebooks test lint torture lab clean
+.PHONY: env data report notebooks test lint bench torture lab clean
 
 report: data
 	$(BIN)/python -m helpers report
@@ -26,6 +27,9 @@ lint: env
 # Executes the notebooks in place, from the records; what is then committed is what nbval compares.
 notebooks: data
 	RECORDS_ONLY=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+bench: data
+	$(BIN)/python -m helpers bench
 
 torture: data
 	$(BIN)/python tests/torture.py

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -78,16 +79,19 @@ def run(
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop, with everything saved, after so long.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     precision: Annotated[str, typer.Option(help="auto (by timing), float32 or bfloat16.")] = "auto",
-    engine: Annotated[str, typer.Option(help="local: processes on this machine.")] = "local",
+    engine: Annotated[str, typer.Option(help="local: processes on this machine; ray: Ray tasks.")] = "local",
+    address: Annotated[str | None, typer.Option(help="With ray: its cluster; without it, one is started here.")] = None,
     results: Results = None,
 ) -> None:  # fmt: skip
     """Make the records that are missing; killed or stopped, the same command goes on."""
-    experiments.find("engine", engine, ("local",))
+    engine = experiments.find("engine", engine, ("local", "ray"))
+    if address is not None and engine != "ray":
+        raise ValueError(f"address {address!r} belongs to --engine ray")
     precision = experiments.find("precision", precision, ("auto", "float32", "bfloat16"))
     if minutes is not None and not math.isfinite(minutes):
         raise ValueError(f"minutes {minutes} is not allowed: give a number from 0 on")
     rows, chosen = experiments.rows(section, table, row), budgets(budget)
-    _check_device(device)
+    _check_device(device, here=engine == "local")
     store = Store(results).prepare()
     from helpers import runner
 
@@ -95,14 +99,19 @@ def run(
     if not runs:
         print(f"nothing to make: each of the {len(rows)} rows has its record", file=sys.stderr)
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or (max(1, cores // (threads or 1)) if device == "cpu" else 1), len(runs))
+    if engine == "local":
+        workers, threads = runner.share(len(runs), device, workers, threads)
     deadline = None if minutes is None else time.time() + 60 * minutes
-    print(f"{len(runs)} runs to make, {workers} at a time, into {store.folder}", file=sys.stderr)
-    threads = threads or (max(1, cores // workers) if device == "cpu" else 1)
-    settings = runner.Settings(device, threads, precision, deadline, 0 if sys.stderr.isatty() else None)
+    together = f"{workers} at a time" if workers else "as many at a time as Ray has room for"
+    print(f"{len(runs)} runs to make, {together}, into {store.folder}", file=sys.stderr)
+    settings = runner.Settings(device, threads or 1, precision, deadline, 0 if sys.stderr.isatty() else None)
     try:
-        runner.work_together(runs, store, workers, settings)
+        if engine == "ray":
+            from helpers import scaleout
+
+            scaleout.run(runs, store, settings, address, workers)
+        else:
+            runner.work_together(runs, store, workers, settings)
     except runner.Interrupted as stopped:
         if deadline is None or time.time() < deadline:
             raise
@@ -111,13 +120,17 @@ def run(
     print(f"{len(runs) - left} of {len(runs)} runs have their record now", file=sys.stderr)
 
 
-def _check_device(device: str) -> None:
+def _check_device(device: str, here: bool) -> None:
+    """Raises ValueError for a device that can't be used, on this machine or, if not `here`, on any."""
     import torch
 
     try:
         if torch.device(device).type not in ("cpu", "cuda") or device.startswith("cpu:"):
             raise RuntimeError("use cpu, cuda or cuda:N")
-        torch.empty(0, device=device)
+        if here:
+            torch.empty(0, device=device)
+        elif ":" in device:
+            raise RuntimeError("Ray gives each task its own, so say cuda")
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
 
@@ -142,6 +155,18 @@ def verify(section: Section = None, table: Table = None, results: Results = None
     print("\n".join([*bad, f"{len(chosen)} records verified, {len(bad)} at fault"]))
     if bad:
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    only: Annotated[str | None, typer.Option(help="The parts whose names contain this; without it, all.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each is timed; the fastest counts.")] = 7,
+) -> None:
+    """Measure speed and memory against what others write and the machine's limits (from a checkout)."""
+    command = [sys.executable, "-m", "benchmarks", "--repeats", str(repeats), *(["--only", only] if only else [])]
+    code = subprocess.run(command, cwd=records.ROOT).returncode
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -72,7 +72,8 @@ def _blocks(tensors: list[tuple[Tensor, ...]]):
 
     What is larger is split along its first dimension, which leaves filters whole.
     """
-    if any(each[0].device.type != "cpu" for each in tensors):
+    on_cpu = all(each[0].device.type == "cpu" for each in tensors)
+    if not on_cpu or sum(each[0].numel() for each in tensors) <= BLOCK:
         yield list(zip(*tensors))
         return
     block, size = [], 0
@@ -123,11 +124,12 @@ class _SplitLBI(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            fresh = [p for p in parameters if not self.state[p]]
-            known = [p for p in parameters if self.state[p]]
-            self._step(fresh, group, first=True)
-            self._step(known, group, first=False)
+            fresh, known = [], []
+            for p in group["params"]:
+                if p.grad is not None:
+                    (known if self.state[p] else fresh).append(p)
+            for parameters in filter(None, (fresh, known)):
+                self._step(parameters, group, first=parameters is fresh)
         return loss
 
     def _step(self, parameters: list[Tensor], group: dict, first: bool) -> None:
@@ -183,9 +185,10 @@ class DessiLBI(_SplitLBI):
         return ["momentum_buffer"] if group["momentum"] else []
 
     def _step_of_w(self, ws, gradients, state, rate, group, first) -> None:
+        fused = _fused(ws)
         # As in torch, the first step's gradient enters the momentum whole.
-        sgd(list(ws), list(gradients), list(state[0]) if group["momentum"] else [None] * len(ws), fused=_fused(ws),
-            foreach=not _fused(ws), lr=rate, momentum=group["momentum"], dampening=0 if first else group["dampening"],
+        sgd(list(ws), list(gradients), list(state[0]) if group["momentum"] else [None] * len(ws), fused=fused,
+            foreach=not fused, lr=rate, momentum=group["momentum"], dampening=0 if first else group["dampening"],
             weight_decay=group["weight_decay"], nesterov=False, maximize=False)  # fmt: skip
 
 
@@ -212,8 +215,8 @@ class DessiLBIAdam(_SplitLBI):
         return super()._state_of(parameter, group)
 
     def _step_of_w(self, ws, gradients, state, rate, group, first) -> None:
-        means, squares, steps = map(list, state)
-        adam(list(ws), list(gradients), means, squares, [], steps, fused=_fused(ws), foreach=not _fused(ws), lr=rate,
+        (means, squares, steps), fused = map(list, state), _fused(ws)
+        adam(list(ws), list(gradients), means, squares, [], steps, fused=fused, foreach=not fused, lr=rate,
              beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"], weight_decay=group["weight_decay"],
              amsgrad=False, maximize=False)  # fmt: skip
 

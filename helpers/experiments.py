@@ -446,7 +446,7 @@ one_layer = replace(shifted, penalized=("features.conv3",))
 sparser = replace(one_layer, kappa=20, lr=0.1 / 20)
 sparsest = replace(one_layer, kappa=25, lr=0.1 / 25)
 same_sgd = replace(shifted, optimizer="sgd", mu=100, probes=())
-bregman = replace(same_sgd, optimizer="linbreg", penalized=("features.conv3",), density=0.1, lam=0.01)
+bregman = replace(same_sgd, optimizer="linbreg", penalized=("features.conv3",), density=0.1, lam=0.03)
 
 # The filters of conv3 and weights of fc1 that Γ found early, trained again from the same pretrained weights.
 ticket = Mask(of=mnist_warm, epoch=5)

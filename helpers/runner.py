@@ -371,7 +371,7 @@ def _tell(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _stop_signal(deadline: float | None = None):
+def stop_signal(deadline: float | None = None):
     """Gives `stop()`: true after Ctrl-C or SIGTERM, at the deadline, or when the process that started this one is gone.
 
     The step under way ends first, so that what is saved is whole; a second Ctrl-C does not wait for it.
@@ -427,7 +427,7 @@ def work(runs: list[Run], store: Store, settings: Settings = Settings()) -> list
     """
     made, left, threads = [], list(runs), torch.get_num_threads()
     try:
-        with _stop_signal(settings.deadline) as stop:
+        with stop_signal(settings.deadline) as stop:
             while left:
                 later = [run for run in left if not _take(run, store, settings, stop, made)]
                 if len(later) == len(left) and not _await(later, store):
@@ -435,10 +435,20 @@ def work(runs: list[Run], store: Store, settings: Settings = Settings()) -> list
                 left = later
     finally:
         torch.set_num_threads(threads)
+    explain(left, store)
+    return made
+
+
+def explain(left: list[Run], store: Store) -> None:
+    """Raises RecordError, saying why, if one of the runs `left` can't be made, and nobody is at it."""
     for run in left:
         if not store.running(run):
-            _given(run, store)  # says why it can't be made
-    return made
+            _given(run, store)
+
+
+def is_made(run: Run, store: Store) -> bool:
+    """Whether `run` has a record that can be read and is not stale."""
+    return _good(store.readable(run))
 
 
 def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], made: list[Record]) -> bool:
@@ -446,19 +456,20 @@ def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], 
     if stop():
         raise Interrupted(f"stopped before {run.name}")
     with store.claim(run) as mine:
-        if not mine or not _can_start(run, store):
+        if not mine or not can_start(run, store):
             return False
         if not _good(store.readable(run)):
             path = store.path(run)
             if path.exists() and store.readable(run) is None:
                 _tell(f"{path} can't be read: kept as {store.set_aside(path)}, the run is made again")
             made.append(make(run, store, settings, stop))
-            _say(made[-1])
+            say(made[-1])
         store.checkpoint(run).unlink(missing_ok=True)
     return True
 
 
-def _can_start(run: Run, store: Store) -> bool:
+def can_start(run: Run, store: Store) -> bool:
+    """Whether all that `run` starts from is there."""
     with contextlib.suppress(RecordError):
         _given(run, store)
         return True
@@ -471,13 +482,26 @@ def _await(runs: list[Run], store: Store) -> bool:
     if any(map(store.running, starts)):
         time.sleep(1)
         return True
-    return any(_can_start(run, store) for run in runs if run.needs)  # what they need was finished this moment
+    return any(can_start(run, store) for run in runs if run.needs)  # what they need was finished this moment
 
 
-def _say(record: Record) -> None:
+def say(record: Record) -> None:
+    """A line on what came out of a run."""
     accuracy = record.test and f"test accuracy {record.test.accuracy:.4f}"
     outcome = accuracy or f"diverged at step {record.diverged_at}"
     _tell(f"{record.run.name}: {outcome}, {record.seconds:.0f} s, {record.engine['precision']}")
+
+
+def share(runs: int, device: str = "cpu", workers: int | None = None, threads: int | None = None) -> tuple[int, int]:
+    """How many workers, and CPU threads of each, suit this machine for so many runs, where they are not given.
+
+    On a CPU, one thread a worker and a worker a core: two runs side by side take less than twice as long as one alone.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device != "cpu":
+        return min(workers or 1, runs), threads or 1
+    workers = min(workers or max(1, cores // (threads or 1)), runs)
+    return workers, threads or max(1, cores // workers)
 
 
 INTERRUPTED = 130  # the exit status of a worker that was asked to stop
@@ -498,7 +522,7 @@ def work_together(runs: list[Run], store: Store, workers: int, settings: Setting
     processes = [
         context.Process(target=_worker, args=(runs, store.folder, settings, line, messages)) for line in range(workers)
     ]
-    with _stop_signal() as stop:
+    with stop_signal() as stop:
         with _ctrl_c_held_back():
             for process in processes:
                 process.start()

@@ -1,6 +1,7 @@
 """The command line as its user meets it: every mistake gets one line that says what to do and the right exit status.
 Most commands run in this process; those that are about processes run in their own."""
 
+import functools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from helpers.experiments import Run
 from helpers.records import Store
 
 DIGITS = Run(data="mnist", model="LeNet", lr=0.05, epochs=1, batch_size=16, images=64)
+DONE = functools.partial(subprocess.CompletedProcess, [])
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,9 @@ def digits(monkeypatch, tiny_digits):
         ("run --minutes nan", "Invalid value for '--minutes': "),
         ("run --minutes inf", "minutes inf is not allowed"),
         ("run --precision x", "precision 'x' is unknown: did you mean 'auto' or 'float32' or 'bfloat16'?"),
-        ("run --engine x", "engine 'x' is unknown: did you mean 'local'?"),
+        ("run --engine x", "engine 'x' is unknown: did you mean 'local' or 'ray'?"),
+        ("run --address auto", "address 'auto' belongs to --engine ray"),
+        ("run --engine ray --device cuda:1", "device 'cuda:1' can't be used here: Ray gives each task its own"),
         ("run --device nonsense", "device 'nonsense' can't be used here: "),
         ("run --device meta", "device 'meta' can't be used here: use cpu, cuda or cuda:N"),
         ("run --device cpu:0", "device 'cpu:0' can't be used here: use cpu, cuda or cuda:N"),
@@ -119,6 +123,14 @@ def test_a_data_set_that_is_missing_or_cut_short(damage, workers, command, tmp_p
     assert (code, len(errors)) == (1, 2) and errors[0].endswith(f"into {Store().folder}")
     assert errors[1].startswith(f"helpers: {file} is {'missing' if damage == 'missing' else 'damaged'}")
     assert "no network" in errors[1] and "python -m helpers data" in errors[1]
+
+
+@pytest.mark.parametrize("code", [0, 2, 130])
+def test_bench_hands_on_what_it_is_told(code, command, monkeypatch):
+    asked = []
+    monkeypatch.setattr(__main__.subprocess, "run", lambda arguments, cwd: asked.append(arguments[1:]) or DONE(code))
+    assert command("bench", "--only", "step", "--repeats", 3)[0] == code
+    assert asked == [["-m", "benchmarks", "--repeats", "3", "--only", "step"]]
 
 
 def test_a_fault_of_ours_keeps_its_traceback(command, monkeypatch):

@@ -290,7 +290,7 @@ def test_stopped_and_started_again(workers, action, store, undisturbed):
 def test_a_second_signal_does_not_wait_but_a_worker_saves_whatever_comes(parent, monkeypatch):
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "is_alive", lambda self: True)
-    with runner._stop_signal() as stop:
+    with runner.stop_signal() as stop:
         assert not stop()
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop()

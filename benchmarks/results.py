@@ -1,0 +1,42 @@
+"""What was measured, as JSON: each part beside the machine, versions and revision it was measured with. The file is
+written whole or not at all, and a part that is not measured again stays as it is."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+PATH = Path(__file__).with_name("results.json")
+
+
+def read(path: Path = PATH) -> dict:
+    """part → what was measured; empty if there is no file. Raises ValueError, naming it, if it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        parts = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and measure again") from None
+    return parts
+
+
+def write(parts: dict, path: Path = PATH) -> None:
+    """Puts `parts` at `path`, numbers with four significant digits, by way of a temporary file beside it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(rounded(parts), file, indent=1, ensure_ascii=False)
+            file.write("\n")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def rounded(value):
+    """`value` with every float in it cut to four significant digits."""
+    if isinstance(value, dict):
+        return {str(key): rounded(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(each) for each in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,0 +1,76 @@
+"""Seconds per epoch of each network: ours, the loop everyone writes, and the limit that its multiply-adds set. Each
+is extrapolated from a few timed steps; nothing of what is trained here is kept."""
+
+import contextlib
+import functools
+import math
+import os
+import time
+
+import torch
+
+from benchmarks import measure, usual
+from helpers import data, experiments, models, training
+
+# network → (the run, how many steps are timed together)
+CASES = {
+    "LeNet": (experiments.lenet, 50), "MyNet": (experiments.base, 10), "MyResNet9": (experiments.final, 3),
+    "VGG-A": (experiments.vgg, 3), "VGG-A + BN": (experiments.vgg_bn, 3),
+}  # fmt: skip
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Ours:
+    """The repository's own loop on `run`; `seconds(count)` trains `count` steps more."""
+
+    def __init__(self, run, dataset, engine):
+        self.batches = training.make_batches(run, dataset)
+        self.trainer = training.Trainer(run, engine, len(self.batches))
+
+    def seconds(self, count: int) -> float:
+        if (self.trainer.step + count) // len(self.batches) > self.trainer.step // len(self.batches):
+            self.trainer.step = 0  # the end of an epoch, with all that belongs to it, is not what is timed
+        last, started = self.trainer.step + count, time.perf_counter()
+        with contextlib.suppress(training.Stopped):
+            training.fit(self.trainer, self.batches, lambda model: (math.nan, math.nan),
+                         stop=lambda: self.trainer.step >= last)  # fmt: skip
+        return time.perf_counter() - started
+
+
+def epoch(case: str, threads: int, repeats: int) -> dict:
+    """Seconds per epoch with `threads` CPU threads, and the ratios to ours and to the limit.
+
+    `usual` has two DataLoader workers beside its threads, as everyone's has.
+    """
+    torch.set_num_threads(threads)
+    run, count = CASES[case]
+    dataset = data.load(run.data)
+    engine = training.choose_engine(run, threads=threads)
+    ours, loop = Ours(run, dataset, engine), usual.Loop(run, dataset)
+    peaks = measure.peak_candidates(engine.precision)
+    timed = {"ours": lambda: ours.seconds(count) / count, "usual": lambda: loop.seconds(count) / count}
+    seconds = measure.in_turn({**timed, **{name: call for name, (call, _) in peaks.items()}}, repeats)
+    loop.batches.close()
+    peak = measure.peak({name: seconds[name] for name in peaks}, {name: n for name, (_, n) in peaks.items()})
+    return {**_result(run, dataset, seconds, peak), "threads": threads, "precision": engine.precision,
+            "memory_format": engine.memory_format}  # fmt: skip
+
+
+def _result(run, dataset, seconds, peak: float) -> dict:
+    steps = -(-len(dataset.train) // run.batch_size)
+    shape = tuple(dataset.train.images.shape[1:])
+    needed = measure.training_multiply_adds(models.build(run.model, **run.options), shape)
+    limit = needed * len(dataset.train) / peak
+    ours, others = (measure.summary([steps * each for each in seconds[name]]) for name in ("ours", "usual"))
+    return {
+        "images": len(dataset.train), "multiply_adds_an_image": needed, "peak_multiply_adds_a_second": peak,
+        "limit_seconds": limit, "ours": ours, "usual": others,
+        "usual_to_ours": others["seconds"] / ours["seconds"], "ours_to_limit": ours["seconds"] / limit,
+    }  # fmt: skip
+
+
+PARTS = {f"epoch {case}, {threads} {'thread' if threads == 1 else 'threads'}": functools.partial(epoch, case, threads)
+         for case in CASES for threads in sorted({1, cores()})}  # fmt: skip
