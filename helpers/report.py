@@ -489,8 +489,8 @@ def _configuration() -> dict:
         "extensions": ["myst_parser", __name__],
         "myst_enable_extensions": ["dollarmath"],
         "myst_dmath_double_inline": True,
-        # The last: Sphinx keeps its nodes from one build to the next of the same process.
-        "suppress_warnings": ["myst.header", "misc.highlighting_failure", "app.add_node"],
+        # "app": that a second build in the same process finds Sphinx set up already.
+        "suppress_warnings": ["myst.header", "misc.highlighting_failure", "app"],
         "html_math_renderer": "mathml",
         "html_theme": "sphinx_book_theme",
         "html_theme_options": {
