@@ -58,3 +58,13 @@ def tiny_digits() -> data.Dataset:
 def store(tmp_path) -> Store:
     """An empty store in a folder of its own."""
     return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def ax():
+    """Axes to draw on."""
+    from matplotlib import pyplot as plt
+
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)

@@ -10,13 +10,6 @@ from tests.test_tables import laptop, record
 
 
 @pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
-
-
-@pytest.fixture
 def found():
     return [record(laptop(experiments.base), 0.7)]
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 
 from helpers import experiments, pruning
 from helpers.experiments import PRUNED
@@ -12,13 +11,6 @@ from helpers.records import Store
 from tests.test_records import record_of
 
 RUN = experiments.mnist_warm
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
 
 
 @pytest.fixture
