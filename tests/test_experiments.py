@@ -51,6 +51,8 @@ REPORT = [
     ("1", "1.7 hidden size", "100", 0.7847, 485.98),
     ("1", "1.7 hidden size", "300", 0.7506, 492.81),
     ("1", "1.8 best model", "best model", 0.7847, 485.99),
+    ("1", "precision", "as timed", None, None),
+    ("1", "precision", "float32", None, None),
     ("1.9", "augmentation", "none", 0.7907, None),
     ("1.9", "augmentation", "crop + flip + normalisation", 0.845, None),
     ("1.9", "L2 regularisation", "none", 0.845, None),
@@ -110,6 +112,7 @@ CHANGES = {
     "1.6 kernels": {"5×5 + 5×5": {}, "5×5 + 3×3": {"kernels": [5, 3]}, "3×3 + 3×3": {"kernels": [3, 3]}},
     "1.7 hidden size": {"1024": {}, "100": {"hidden": 100}, "300": {"hidden": 300}},
     "1.8 best model": {"best model": {}},
+    "precision": {"as timed": {}, "float32": {"precision": "float32"}},
     "augmentation": {"none": {}, "crop + flip + normalisation": {"augment": ["crop", "flip"]}},
     "L2 regularisation": {"none": {}, "1e-4": {"weight_decay": 1e-4}, "4e-4": {"weight_decay": 4e-4}},
     "momentum": {"0.5": {}, "0.9": {"momentum": 0.9}},
@@ -579,7 +582,7 @@ def test_budgets_change_epochs_and_nothing_else(model, laptop):
     run = Run(model=model, lr=0.1, epochs=50, momentum=0.9)
     assert at(run, "paper") == run
     assert at(run, "laptop") == replace(run, epochs=laptop)
-    assert at(run, "smoke") == replace(run, epochs=2, images=256)
+    assert at(run, "smoke") == replace(run, epochs=2, images=128)
 
 
 def test_a_run_shorter_than_the_budget_stays_as_it_is():
