@@ -313,7 +313,7 @@ LENET = Run(data="mnist", model="LeNet", lr=0.1, epochs=30)
     (TABLES["learning rate"]["0.04, then 0.01"], "MyResNet9-1137e52547"),
     (TABLES["final"]["final"], "MyResNet9-3cf899e80a"),
     (at(TABLES["final"]["final"], "laptop"), "MyResNet9-a2e33d24dd"),
-    (at(TABLES["1.2 batch norm"]["with"], "smoke"), "MyNet-b53ca48c1f"),
+    (at(TABLES["1.2 batch norm"]["with"], "smoke"), "MyNet-28bcb83ca8"),
     (replace(LENET, start=LENET), "LeNet-8b9e991d6c"),
 ])  # fmt: skip
 def test_names_last(run, name):
