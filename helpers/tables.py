@@ -209,7 +209,10 @@ def provenance(selection: Selection) -> str:
     """Where a table's numbers come from, in one sentence: budget, epochs, and what is missing."""
     epochs = sorted({record.run.epochs for found in selection.values() for record in found})
     length = f", {' or '.join(map(str, epochs))} epochs" if epochs else ""
-    missing = f"; no record yet of {len(selection.missing)} of {len(selection)} rows" if selection.missing else ""
+    without = [label for label in selection.missing if not selection[label]]
+    missing = f"; no record yet of {len(without)} of {len(selection)} rows" if without else ""
+    fewer = len(selection.missing) - len(without)
+    missing += f"; fewer seeds so far than declared in {fewer} of {len(selection)} rows" if fewer else ""
     larger = "".join(
         f"; {budget}: {sum(map(bool, rows.values()))} of {len(rows)} rows" for budget, rows in selection.larger.items()
     )

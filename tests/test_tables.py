@@ -74,6 +74,13 @@ def test_what_is_missing_diverged_or_larger_is_named():
     assert "paper (%)" in repr(table) and "75.00" in repr(table)
 
 
+def test_a_row_of_which_some_seeds_are_missing_is_not_one_without_a_record():
+    rows = {"without": [record(laptop(FIRST), 0.7)], "with": []}
+    chosen = Selection("laptop", rows, ["without", "with"], {})
+    words = tables.provenance(chosen)
+    assert "no record yet of 1 of 2 rows; fewer seeds so far than declared in 1 of 2 rows" in words
+
+
 def test_markup_in_a_cell_stays_text():
     html = tables.Table(tables.pd.DataFrame({"a": ["<b>|"]}), "x < y")._repr_html_()
     assert "<b>" not in html and "x &lt; y" in html
