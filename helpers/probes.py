@@ -3,6 +3,7 @@ loss and gradient change around its weights. A probe must never change the run: 
 random state are left as they were found."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -95,6 +96,32 @@ def _norm(tensors: Tensors) -> float:
 def _largest(values: Sequence[float]) -> float:
     """The maximum, NaN if there is one: Python's `max` would pass over it."""
     return float(np.max(values))
+
+
+@torch.no_grad()
+def silent(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
+    """Name of each ReLU → share (0 to 1) of its channels or units that give 0 everywhere on all of `images`.
+
+    `images` (N, C, H, W) as the model takes them; it is looked at in evaluation mode. A unit that is silent on all
+    images passes no gradient on, and so learns nothing more.
+    """
+    heard: dict[str, torch.Tensor] = {}
+
+    def listen(name: str, _module, _inputs, output: torch.Tensor) -> None:
+        loud = (output > 0).flatten(2).any(2) if output.ndim > 2 else output > 0
+        heard[name] = heard.get(name, False) | loud.any(0)
+
+    relus = {name: module for name, module in model.named_modules() if isinstance(module, nn.ReLU)}
+    hooks = [module.register_forward_hook(functools.partial(listen, name)) for name, module in relus.items()]
+    try:
+        with _as_found(model):
+            model.eval()
+            for batch in images.split(500):
+                model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: 1 - loud.float().mean().item() for name, loud in heard.items()}
 
 
 # ------------------------------------------------------------------------------------------ leaving no trace

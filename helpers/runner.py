@@ -234,6 +234,7 @@ def _write(trainer: training.Trainer, dataset: data.Dataset, store: Store, watch
             arrays["test_predictions"] = predictions.to(torch.uint8).numpy()
             arrays["test_confidence"] = confidence.numpy().astype("float16")
             arrays["first_filters"] = next(model.parameters()).detach().cpu().contiguous().numpy()
+        arrays["silent"] = _silent(model, dataset, run, engine)
         if run.model == "LeNet":
             arrays |= _pruned(model, arrays, dataset, run, engine)
         if experiments.keeps_weights(run):
@@ -266,6 +267,13 @@ def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray
         for name, series in probe.series.items():
             arrays[name] = (series[: trainer.step] if len(series) == total else series).cpu().numpy()
     return arrays
+
+
+def _silent(model, dataset: data.Dataset, run: Run, engine: training.Engine) -> np.ndarray:
+    """`probes.silent` on the first 1,000 validation images, (layers,), from the first layer to the last."""
+    split = dataset.validation.first(min(1000, run.images or 1000))
+    prepare = dataset.normalize if run.normalize else (lambda images: images.float() / 255)
+    return np.array([*probes.silent(model, engine.place(prepare(split.images))).values()], np.float32)
 
 
 def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: training.Engine) -> dict[str, np.ndarray]:

@@ -507,3 +507,31 @@ def test_a_long_run_has_a_finer_surface_on_more_images():
     for batch in range(6):
         probe(None, torch.full((2, 1), float(batch)), torch.zeros(2), None)
     assert probe.points == 15 and [int(images[0]) for images, _ in probe.kept] == [0, 1, 2, 3]
+
+
+# ------------------------------------------------------------------------------------------ silent units
+
+
+def test_silent_channels_and_units_are_counted():
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([1.0, -1.0, 1.0, 0.0]).reshape(4, 1, 1, 1))
+        model[0].bias.copy_(torch.tensor([0.0, 0.0, -5.0, 1.0]))  # heard, never, only where a pixel is above 5, always
+        model[3].weight.fill_(1.0)
+        model[3].bias.copy_(torch.tensor([0.0, -1e6]))
+    images = torch.ones(600, 1, 2, 2)
+    assert probes.silent(model, images) == {"1": 0.5, "4": 0.5}
+    images[599, 0, 1, 1] = 6.0  # one pixel of one image, in the last batch, is enough
+    assert probes.silent(model, images) == {"1": 0.25, "4": 0.5}
+
+
+def test_looking_for_silent_units_leaves_the_model_as_it_was():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Dropout(0.5)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert set(probes.silent(model, torch.randn(8, 1, 3, 3))) == {"2"}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model.training and model[1].training and not model[2]._forward_hooks
+
+
+def test_a_network_without_relus_has_none_that_are_silent():
+    assert probes.silent(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), torch.ones(1, 2)) == {}
