@@ -2,14 +2,16 @@
 Each part is kept as soon as it is measured, so that it can be interrupted; nothing in here is part of a test."""
 
 import argparse
+import contextlib
 import sys
+import time
 
 from tqdm import tqdm
 
-from benchmarks import batches, figure, memory, optimizer, records, results, table, training
-from helpers import data, runner
+from benchmarks import batches, figure, memory, optimizer, page, profiles, pruned, records, results, table, training
+from helpers import runner
 
-PARTS = {name: part for module in (optimizer, training, batches, records, table, memory)
+PARTS = {name: part for module in (optimizer, training, profiles, pruned, batches, records, table, memory)
          for name, part in module.PARTS.items()}  # fmt: skip
 
 
@@ -21,16 +23,23 @@ def chosen(only: str | None) -> dict:
     return found
 
 
-def measure(parts: dict, repeats: int, path) -> None:
-    """Measures `parts`, with a bar, and writes after each."""
+def measure(parts: dict, repeats: int, path) -> dict[str, str]:
+    """Measures `parts`, with a bar, and writes after each; gives the reasons of those that could not be measured."""
     provenance = {"machine": runner.machine(), "revision": runner.revision(), "repeats": repeats}
-    known = results.read(path)
+    known, failed = results.read(path), {}
     with tqdm(parts.items(), desc="benchmarks", unit="part") as bar:
         for name, part in bar:
             bar.set_postfix_str(name)
-            known[name] = {**part(repeats), **provenance}
+            started = time.monotonic()
+            try:
+                measured = part(repeats)
+            except Exception as error:  # the other parts are worth having all the same
+                failed[name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                continue
+            known[name] = {**measured, **provenance, "took": time.monotonic() - started}
             order = [each for each in (*PARTS, *known) if each in known]
             results.write({each: known[each] for each in dict.fromkeys(order)}, path)
+    return failed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,17 +50,28 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.repeats < 1:
             raise ValueError(f"repeats {options.repeats} is not allowed: it must be at least 1")
-        measure(chosen(options.only), options.repeats, results.PATH)
-    except (ValueError, data.DataError, records.Failed) as error:
+        failed = measure(chosen(options.only), options.repeats, results.PATH)
+    except ValueError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("benchmarks: interrupted: what is measured is kept", file=sys.stderr)
         return 130
     finally:
-        figure.draw(results.read(results.PATH))
-    print(f"{results.PATH}\n{figure.PATH}")
-    return 0
+        show(results.PATH)
+    for name, reason in failed.items():
+        print(f"benchmarks: {name} could not be measured: {reason}", file=sys.stderr)
+    print(f"{results.PATH}\n{figure.PATH}\n{page.PATH}")
+    return 1 if failed else 0
+
+
+def show(path) -> None:
+    """Brings the figure and the page up to date, if there is anything to show."""
+    with contextlib.suppress(ValueError):  # a damaged file has been named already
+        parts = results.read(path)
+        if parts:
+            figure.draw(parts)
+            page.rewrite(parts)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def growth(sizes: list[float]) -> float:
 def measured(case: str, repeats: int) -> dict:
     """MiB of training `case`, in a process of its own; more repeats would show the same."""
     done = subprocess.run([sys.executable, "-m", "benchmarks.memory", case], cwd=records.ROOT, capture_output=True,
-                          text=True, check=True)  # fmt: skip
+                          text=True)  # fmt: skip
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
     return {"unit": "MiB", "images": IMAGES, **json.loads(done.stdout)}
 
 

@@ -28,7 +28,8 @@ def process(*arguments: str, **environment: str) -> float:
     done = subprocess.run([sys.executable, *arguments], cwd=records.ROOT, env={**os.environ, **environment},
                           capture_output=True, text=True)  # fmt: skip
     if done.returncode:
-        raise Failed(f"python {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise Failed(f"python {' '.join(arguments)}: {reason}")
     return time.perf_counter() - started
 
 

@@ -15,6 +15,7 @@ With the loss f, rate α (`lr`), damping κ (`kappa`) and coupling ν (`mu`, as 
 which is equation 4 of the paper. Z starts at 0. Γ is a function of Z, and so is neither stored nor moved.
 """
 
+import functools
 import math
 import warnings
 from collections.abc import Iterable
@@ -34,30 +35,33 @@ def soft_threshold(z: Tensor) -> Tensor:
     return nn.functional.softshrink(z, 1.0)
 
 
-def group_factors(z: Tensor) -> Tensor:
-    """max(0, 1 − 1/‖z_f‖) of each output filter: (F, …) → (F, 1, …). A filter within the unit ball gets 0."""
-    norms = torch.linalg.vector_norm(z, dim=tuple(range(1, z.ndim)), keepdim=True)
-    return norms.reciprocal_().neg_().add_(1).clamp_(min=0)
+def group_factors(zs: list[Tensor]) -> list[Tensor]:
+    """max(0, ‖z_f‖ − 1)/‖z_f‖ of each output filter: (F, …) → (F, 1, …). A filter within the unit ball gets 0."""
+    norms = [torch.linalg.vector_norm(z, dim=tuple(range(1, z.ndim)), keepdim=True) for z in zs]
+    factors = [soft_threshold(each) for each in norms]
+    torch._foreach_clamp_min_(norms, 1)  # so that 0 is not divided by 0
+    torch._foreach_div_(factors, norms)
+    return factors
 
 
 def group_soft_threshold(z: Tensor) -> Tensor:
     """The proximal map of the group lasso at 1, each output filter a group: z_f max(0, 1 − 1/‖z_f‖)."""
-    return z * group_factors(z)
+    return z * group_factors([z])[0]
 
 
-def distance(w: Tensor, z: Tensor, kappa: float, penalty: str) -> Tensor:
-    """W − Γ, with Γ = κ prox(Z)."""
+def distances(ws: list[Tensor], zs: list[Tensor], kappa: float, penalty: str) -> list[Tensor]:
+    """W − Γ of each, with Γ = κ prox(Z)."""
     if penalty == "group":
-        return torch.addcmul(w, z, group_factors(z), value=-kappa)
-    return torch.sub(w, soft_threshold(z), alpha=kappa)
+        return [torch.addcmul(w, z, factor, value=-kappa) for w, z, factor in zip(ws, zs, group_factors(zs))]
+    return torch._foreach_sub(ws, [soft_threshold(z) for z in zs], alpha=kappa)
 
 
 def dessilbi_(ws: list[Tensor], zs: list[Tensor], step_of_w, *, lr, kappa, mu, penalty) -> None:
-    """One step of some penalised weights, in place; `step_of_w(ws, rate)` makes W ← W − rate · d."""
-    distances = [distance(w, z, kappa, penalty) for w, z in zip(ws, zs)]
-    step_of_w(ws, kappa * lr)
-    torch._foreach_add_(ws, distances, alpha=-kappa * lr / mu)
-    torch._foreach_add_(zs, distances, alpha=lr / mu)
+    """One step of some penalised weights, in place; `step_of_w(lr=rate)` makes W ← W − rate · d."""
+    ds = distances(ws, zs, kappa, penalty)
+    step_of_w(lr=kappa * lr)
+    torch._foreach_add_(ws, ds, alpha=-kappa * lr / mu)
+    torch._foreach_add_(zs, ds, alpha=lr / mu)
 
 
 # ------------------------------------------------------------------------------------------ the optimizers
@@ -72,8 +76,7 @@ def _blocks(tensors: list[tuple[Tensor, ...]]):
 
     What is larger is split along its first dimension, which leaves filters whole.
     """
-    on_cpu = all(each[0].device.type == "cpu" for each in tensors)
-    if not on_cpu or sum(each[0].numel() for each in tensors) <= BLOCK:
+    if sum(w.numel() for w, *_ in tensors) <= BLOCK or any(w.device.type != "cpu" for w, *_ in tensors):
         yield list(zip(*tensors))
         return
     block, size = [], 0
@@ -124,30 +127,33 @@ class _SplitLBI(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            names = self._names(group) + (["z"] if group["penalty"] else [])
             fresh, known = [], []
             for p in group["params"]:
                 if p.grad is not None:
-                    (known if self.state[p] else fresh).append(p)
-            for parameters in filter(None, (fresh, known)):
-                self._step(parameters, group, first=parameters is fresh)
+                    tensors = known if self.state[p] else fresh
+                    tensors.append((p, p.grad, *self._state_of(p, names)))
+            if fresh:
+                self._step(fresh, group, first=True)
+            if known:
+                self._step(known, group, first=False)
         return loss
 
-    def _step(self, parameters: list[Tensor], group: dict, first: bool) -> None:
-        penalty, common = group["penalty"], {name: float(group[name]) for name in ("lr", "kappa", "mu")}
-        for ws, gradients, *state in _blocks([(p, p.grad, *self._state_of(p, group)) for p in parameters]):
-
-            def step_of_w(ws, rate, gradients=gradients, state=state):
-                self._step_of_w(ws, gradients, state, rate, group, first)
-
+    def _step(self, tensors: list[tuple[Tensor, ...]], group: dict, first: bool) -> None:
+        """One step of some parameters, each given as (weights, gradient, *state), with Z last if there is a penalty."""
+        (lr, kappa, mu), penalty = (float(group[name]) for name in ("lr", "kappa", "mu")), group["penalty"]
+        step_of_w = self._step_of_w(group, first, fused=_fused([w for w, *_ in tensors]))
+        for ws, gradients, *state in _blocks(tensors):
             if penalty is None:
-                step_of_w(ws, common["kappa"] * common["lr"])
+                step_of_w(ws, gradients, *state, lr=kappa * lr)
             else:
-                dessilbi_(ws, state.pop(), step_of_w, **common, penalty=penalty)
+                *state, zs = state
+                step = functools.partial(step_of_w, ws, gradients, *state)
+                dessilbi_(ws, zs, step, lr=lr, kappa=kappa, mu=mu, penalty=penalty)
 
-    def _state_of(self, parameter: Tensor, group: dict) -> list[Tensor]:
-        """The state that a step needs, all zero where there is none yet; Z comes last."""
+    def _state_of(self, parameter: Tensor, names: list[str]) -> list[Tensor]:
+        """The state of these names, all zero where there is none yet."""
         state = self.state[parameter]
-        names = [*self._names(group), *(["z"] if group["penalty"] else [])]
         for name in names:
             if name not in state:
                 state[name] = torch.zeros_like(parameter)
@@ -184,12 +190,20 @@ class DessiLBI(_SplitLBI):
     def _names(self, group: dict) -> list[str]:
         return ["momentum_buffer"] if group["momentum"] else []
 
-    def _step_of_w(self, ws, gradients, state, rate, group, first) -> None:
-        fused = _fused(ws)
+    def _step_of_w(self, group: dict, first: bool, fused: bool):
+        """The function (weights, gradients, momentum, lr=rate) that makes W ← W − rate · d, for lists of tensors."""
         # As in torch, the first step's gradient enters the momentum whole.
-        sgd(list(ws), list(gradients), list(state[0]) if group["momentum"] else [None] * len(ws), fused=fused,
-            foreach=not fused, lr=rate, momentum=group["momentum"], dampening=0 if first else group["dampening"],
-            weight_decay=group["weight_decay"], nesterov=False, maximize=False)  # fmt: skip
+        options = dict(momentum=group["momentum"], dampening=0 if first else group["dampening"],
+                       weight_decay=group["weight_decay"], nesterov=False, maximize=False)  # fmt: skip
+
+        def step_of_w(ws, gradients, buffers=(), *, lr):
+            if fused:
+                torch._fused_sgd_(ws, gradients, buffers, lr=lr, is_first_step=False, **options)
+            else:
+                buffers = list(buffers) or [None] * len(ws)
+                sgd(list(ws), list(gradients), buffers, lr=lr, foreach=True, **options)
+
+        return step_of_w
 
 
 class DessiLBIAdam(_SplitLBI):
@@ -206,19 +220,27 @@ class DessiLBIAdam(_SplitLBI):
     def _names(self, group: dict) -> list[str]:
         return ["exp_avg", "exp_avg_sq", "step"]
 
-    def _state_of(self, parameter: Tensor, group: dict) -> list[Tensor]:
+    def _state_of(self, parameter: Tensor, names: list[str]) -> list[Tensor]:
         state = self.state[parameter]
         # A counter that was loaded may lie elsewhere: torch moves all of a state but that.
         state["step"] = (
             state["step"].to(parameter.device) if "step" in state else torch.zeros((), device=parameter.device)
         )
-        return super()._state_of(parameter, group)
+        return super()._state_of(parameter, names)
 
-    def _step_of_w(self, ws, gradients, state, rate, group, first) -> None:
-        (means, squares, steps), fused = map(list, state), _fused(ws)
-        adam(list(ws), list(gradients), means, squares, [], steps, fused=fused, foreach=not fused, lr=rate,
-             beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"], weight_decay=group["weight_decay"],
-             amsgrad=False, maximize=False)  # fmt: skip
+    def _step_of_w(self, group: dict, first: bool, fused: bool):
+        options = dict(beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
+                       weight_decay=group["weight_decay"], amsgrad=False, maximize=False)  # fmt: skip
+
+        def step_of_w(ws, gradients, means, squares, steps, *, lr):
+            if fused:
+                torch._foreach_add_(steps, 1)
+                torch._fused_adam_(ws, gradients, means, squares, [], steps, lr=lr, **options)
+            else:
+                tensors = map(list, (ws, gradients, means, squares, [], steps))
+                adam(*tensors, lr=lr, foreach=True, **options)
+
+        return step_of_w
 
 
 def param_groups(model: nn.Module, only: Iterable[str] | None = None) -> list[dict]:
@@ -269,6 +291,8 @@ def _check(values: dict, index: int = 0) -> None:
                 raise ValueError(f'penalty "group" is not for parameter {name} of shape {shape}: it has no filters')
 
 
-def _fused(tensors: Iterable[Tensor]) -> bool:
-    """Whether torch's fused step takes these tensors."""
-    return all(t.is_floating_point() and t.device.type in ("cpu", "cuda", "mps") for t in tensors)
+def _fused(weights: list[Tensor]) -> bool:
+    """Whether one call of torch's fused step takes all of them."""
+    device, dtype = weights[0].device, weights[0].dtype
+    alike = all(w.dtype == dtype and w.device == device for w in weights)
+    return alike and dtype.is_floating_point and device.type in ("cpu", "cuda", "mps")

@@ -183,7 +183,7 @@ def blocks(store: Store | None = None) -> dict[str, str]:
     return {"results": _results(headlines(selections(store))), "budgets": _budgets(progress(store))}
 
 
-def _grid(head: list[str], rows: list[list[str]], left: int = 1) -> str:
+def grid(head: list[str], rows: list[list[str]], left: int = 1) -> str:
     lines = [head, [":---"] * left + ["---:"] * (len(head) - left), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -195,7 +195,7 @@ def _results(found: list[Headline]) -> str:
     head = ["table", "row", "ours (%)", "report (%)", "difference", "n", "budget", "record"]
     pending = [title(each.section, each.table) for each in found if not each.found]
     waiting = f"\n\nNo record yet of the headline row of: {', '.join(pending)}." if pending else ""
-    return _grid(head, rows, left=2) + waiting
+    return grid(head, rows, left=2) + waiting
 
 
 def _to_notebook(each: Headline) -> str:
@@ -211,7 +211,7 @@ def _to_record(found: list[Record]) -> str:
 def _budgets(frame: pd.DataFrame) -> str:
     rows = [[row.section, row.budget, f"{row._3} of {row.rows}", f"{row.hours:.1f}", f"{row._8:.1f}"]
             for row in frame.itertuples()]  # fmt: skip
-    return _grid(["section", "budget", "rows done", "hours recorded", "hours left (estimate)"], rows, left=2)
+    return grid(["section", "budget", "rows done", "hours recorded", "hours left (estimate)"], rows, left=2)
 
 
 def filled(text: str, content: Mapping[str, str]) -> str:

@@ -11,14 +11,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from filelock import FileLock, Timeout
+from pydantic_core import from_json
 
 from helpers import experiments
 from helpers.experiments import Frozen, Run
 from helpers.reported import reported
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 # Raised when a change of the code changes what a run computes; records of an older recipe are then stale.
@@ -94,7 +97,7 @@ class Store:
     def read(self, run: Run) -> Record | None:
         """The record of `run`, or None if there is none. Raises RecordError if it is damaged."""
         path = self.path(run)
-        return _parse(path) if os.path.lexists(path) else None
+        return _parse(str(path)) if os.path.lexists(path) else None
 
     def readable(self, run: Run) -> Record | None:
         """The record of `run`; None too if it is damaged (`scan` names it)."""
@@ -115,7 +118,7 @@ class Store:
         for name in names:
             if name.endswith(".json"):
                 try:
-                    records[name.removesuffix(".json")] = _parse(self.folder / name)
+                    records[name.removesuffix(".json")] = _parse(os.path.join(self.folder, name))
                 except RecordError as error:
                     faults[self.folder / name] = str(error)
         owned = {name: record for record in records.values() for name in record.files}
@@ -129,8 +132,10 @@ class Store:
                 faults[self.folder / name] = f"{self.folder / name} belongs to no record: delete it"
         return records, faults
 
-    def arrays(self, record: Record) -> dict[str, np.ndarray]:
+    def arrays(self, record: Record) -> dict[str, "np.ndarray"]:
         """The step-level series and predictions kept beside `record`. Raises RecordError if there are none."""
+        import numpy as np  # here, so that what reads no arrays starts in half the time
+
         content = io.BytesIO(self._whole(record, record.run.name + ".npz"))
         try:
             with np.load(content, allow_pickle=False) as archive:
@@ -138,7 +143,7 @@ class Store:
         except Exception as error:  # no archive, or one with objects in it that would have to run code
             raise RecordError(f"{self.path(record.run, '.npz')} is refused: {_first_line(error)}") from None
 
-    def weights(self, record: Record) -> dict[str, np.ndarray]:
+    def weights(self, record: Record) -> dict[str, "np.ndarray"]:
         """The weights kept beside `record`, by parameter name. Raises RecordError if there are none."""
         from safetensors.numpy import load
 
@@ -150,9 +155,9 @@ class Store:
 
     def _whole(self, record: Record, name: str) -> bytes:
         """The content of a file beside `record`, with the checksum that the record gives."""
-        path, fault = self.folder / name, "missing"
-        if path.is_file() and name in record.files:
-            content, fault = path.read_bytes(), "damaged"
+        path, fault = os.path.join(self.folder, name), "missing"
+        if name in record.files and os.path.isfile(path):
+            content, fault = _read(path), "damaged"
             if _sha256(content) == record.files[name]:
                 return content
         raise RecordError(f"{path} is {fault}: delete {record.run.name}.json and run its row again")
@@ -168,7 +173,7 @@ class Store:
         return self
 
     def write(
-        self, record: Record, arrays: Mapping[str, np.ndarray] = {}, weights: Mapping[str, np.ndarray] = {}
+        self, record: Record, arrays: Mapping[str, "np.ndarray"] = {}, weights: Mapping[str, "np.ndarray"] = {}
     ) -> Record:
         """Writes `record` and what belongs beside it, each file whole or not at all, the record last.
 
@@ -176,6 +181,8 @@ class Store:
         """
         files = {}
         if arrays:
+            import numpy as np
+
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **arrays)
             files[record.run.name + ".npz"] = buffer.getvalue()
@@ -284,21 +291,27 @@ def finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _parse(path: Path) -> Record:
+def _read(path: str) -> bytes:
+    """The content of a file, without a buffer between: folders may hold thousands of small ones."""
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def _parse(path: str) -> Record:
     advice = "move it away, or run its row again"
     try:
-        content = path.read_bytes()
+        content = _read(path)
     except OSError as error:
         raise RecordError(f"{path} can't be read: {error.strerror}") from None
     body, mark, ending = content.rpartition(MARK)
     if not mark or ending != _ending(body):
         raise RecordError(f"{path} is damaged or no record (its checksum does not fit its content): {advice}")
     try:
-        record = Record(**json.loads(body.rstrip(b",") + b"}"))
+        record = Record(**from_json(body.rstrip(b",") + b"}"))
     except Exception as error:  # whatever else a file with a checksum may hold
         reason = f"is no record this version can read ({_first_line(error)})"
         raise RecordError(f"{path} {reason}: update the code, or {advice}") from None
-    if record.run.name != path.stem:
+    if record.run.name + ".json" != os.path.basename(path):
         raise RecordError(f"{path} holds the run {record.run.name}: it was renamed, or a default has changed; {advice}")
     return record
 

@@ -3,12 +3,13 @@ machine makes it fail."""
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import __main__, figure, measure, memory, optimizer, results
+from benchmarks import __main__, figure, measure, memory, optimizer, page, profiles, pruned, results
 from benchmarks.plain import PlainDessiLBI
 from helpers import dessilbi, models
 
@@ -110,6 +111,46 @@ def test_what_is_timed_is_set_back_now_and_then(name):
     assert all(torch.equal(p, start) for p, start in zip(stepper.model.parameters(), stepper.start))
 
 
+def test_networks_with_filters_cut_out():
+    networks = pruned.smaller("LeNet")
+    assert list(networks) == ["whole", "60% cut", "80% cut", "90% cut"]
+    # conv1, conv2: 156 + 2,416; conv3: 120, 48, 24, 12 filters of 401; fc1: so many inputs · 84 + 84; fc2: 850
+    sizes = [2_572 + 401 * n + 84 * n + 84 + 850 for n in (120, 48, 24, 12)]
+    assert [models.count_parameters(network) for network in networks.values()] == sizes
+
+
+def test_every_convolution_of_vgg_is_pruned():
+    whole, cut = (pruned.smaller("VGG")[name] for name in ("whole", "90% cut"))
+    widths = [
+        [layer.out_channels for layer in model.features if isinstance(layer, nn.Conv2d)] for model in (whole, cut)
+    ]
+    assert widths[1] == [width - round(0.9 * width) for width in widths[0]]
+
+
+@pytest.mark.parametrize("name, callers, group", [
+    ("aten::mkldnn_convolution", ["aten::conv2d"], "convolution, linear: forward"),
+    ("aten::mkldnn_convolution_backward_weights", ["autograd::engine::evaluate_function: ConvolutionBackward0"],
+     "convolution, linear: backward"),
+    ("aten::native_batch_norm_backward", ["autograd::engine::evaluate_function: NativeBatchNormBackward0"],
+     "batch norm"),
+    ("aten::threshold_backward", [], "ReLU, pooling, dropout"),
+    ("aten::copy_", ["aten::to", "aten::conv2d"], "precision, layout"),
+    ("aten::copy_", ["aten::to", "batches"], "batches"), ("batches", [], "batches"),
+    ("aten::_fused_sgd_", ["Optimizer.step#SGD.step"], "optimizer"), ("Optimizer.step#SGD.step", [], "optimizer"),
+    ("aten::argmax", [], "other operators"),
+])  # fmt: skip
+def test_operators_by_what_they_are_for(name, callers, group):
+    assert profiles.group(name, callers) == group
+
+
+def test_time_by_group_is_each_operators_own():
+    outer = SimpleNamespace(name="aten::conv2d", cpu_parent=None, self_cpu_time_total=1e6)
+    inner = SimpleNamespace(name="aten::copy_", cpu_parent=outer, self_cpu_time_total=2e6)
+    seconds = profiles.grouped([outer, inner])
+    assert seconds["convolution, linear: forward"] == 1 and seconds["precision, layout"] == 2
+    assert sum(seconds.values()) == 3 and set(seconds) == set(profiles.GROUPS)
+
+
 # ------------------------------------------------------------------------------------------ what is written
 
 
@@ -135,7 +176,7 @@ def test_each_part_is_kept_as_soon_as_it_is_measured(tmp_path, monkeypatch):
 
     path = tmp_path / "results.json"
     monkeypatch.setattr(results, "PATH", path)
-    monkeypatch.setattr(figure, "draw", lambda parts: None)
+    monkeypatch.setattr(__main__, "show", lambda path: None)
     monkeypatch.setattr(__main__, "PARTS", {"one": lambda repeats: {"value": repeats}, "two": interrupted})
     assert __main__.main(["--repeats", "3"]) == 130
     written = json.loads(path.read_text())
@@ -146,7 +187,7 @@ def test_each_part_is_kept_as_soon_as_it_is_measured(tmp_path, monkeypatch):
 
 def test_a_wrong_word_is_told(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(results, "PATH", tmp_path / "results.json")
-    monkeypatch.setattr(figure, "draw", lambda parts: None)
+    monkeypatch.setattr(__main__, "show", lambda path: None)
     assert __main__.main(["--only", "nonsense"]) == 2 and __main__.main(["--repeats", "0"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert errors[0].startswith("benchmarks: no part is called 'nonsense': there are step LeNet, step VGG")
@@ -163,3 +204,63 @@ def test_the_figure_shows_steps_and_epochs(tmp_path):
     }
     figure.draw(parts, tmp_path / "all.svg")
     assert sorted(os.listdir(tmp_path)) == ["all.png", "all.svg"]
+
+
+def test_a_part_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
+    def failing(repeats: int) -> dict:
+        raise RuntimeError("no such thing\nand more")
+
+    path = tmp_path / "results.json"
+    monkeypatch.setattr(results, "PATH", path)
+    monkeypatch.setattr(__main__, "show", lambda path: None)
+    monkeypatch.setattr(__main__, "PARTS", {"one": failing, "two": lambda repeats: {"value": repeats}})
+    assert __main__.main(["--repeats", "3"]) == 1
+    assert "benchmarks: one could not be measured: no such thing\n" in capsys.readouterr().err
+    assert list(results.read(path)) == ["two"] and results.read(path)["two"]["took"] >= 0
+
+
+# ------------------------------------------------------------------------------------------ the page
+
+
+def parts() -> dict:
+    provenance = {"machine": {"processor": "P", "torch": "2"}, "revision": "abc"}
+    by_group = {**dict.fromkeys(profiles.GROUPS, 0.0), "batch norm": 1.0, "optimizer": 3.0}
+    ours, usual = {"seconds": 2.0}, {"seconds": 5.0}
+    return {name: {**part, **provenance} for name, part in {
+        "step VGG": {"ratio_to_fused_sgd": {"SGD, fused": 1.0, "DessiLBI": 2.5}, "limit_ratio": {"DessiLBI": 1.25}},
+        "epoch LeNet, 1 thread": {"precision": "float32", "ours": ours, "usual": usual, "limit_seconds": 1.0,
+                                  "usual_to_ours": 2.5, "ours_to_limit": 2.0},
+        "profile LeNet": {"seconds": 0.05, "limit_seconds": 0.002, "seconds_by_group": by_group},
+        "pruned LeNet": {"networks": {"whole": {"parameters": 61_706, "multiply_adds_an_image": 416_520}},
+                         "times_as_fast": {"whole": 1.0}},
+    }.items()}  # fmt: skip
+
+
+def test_the_pages_tables():
+    shown = page.blocks(parts())
+    assert "| DessiLBI | 2.50 |" in shown["steps"] and "| *limit of DessiLBI* | 1.25 |" in shown["steps"]
+    assert "| LeNet, 1 thread | float32 | 2.0 | 5.0 | 1.0 | 2.50 | 2.00 |" in shown["epochs"]
+    for line in ("| ms a step | 50.0 |", "| ms at the limit | 2.0 |", "| batch norm | 25 % |", "| optimizer | 75 % |"):
+        assert line in shown["profile"]
+    assert "| LeNet | whole | 61,706 | 0.42 | 1.00 |" in shown["pruned"]
+    assert shown["machine"] == "Measured on P, torch 2, revision abc."
+
+
+def test_what_is_not_measured_is_told():
+    assert set(page.blocks({}).values()) == {page.PENDING}
+
+
+def test_the_page_has_a_place_for_each_table(tmp_path):
+    copy = tmp_path / "speed.md"
+    copy.write_text(page.PATH.read_text(encoding="utf-8"), encoding="utf-8")
+    page.rewrite(parts(), copy)
+    assert all(block in copy.read_text(encoding="utf-8") for block in page.blocks(parts()).values())
+
+
+def test_the_page_is_up_to_date(tmp_path):
+    if not results.PATH.exists():
+        pytest.skip("nothing is measured yet: `make bench`")
+    copy = tmp_path / "speed.md"
+    copy.write_text(page.PATH.read_text(encoding="utf-8"), encoding="utf-8")
+    page.rewrite(results.read(), copy)
+    assert copy.read_text(encoding="utf-8") == page.PATH.read_text(encoding="utf-8"), "run `make bench`"
