@@ -492,6 +492,14 @@ def series(found: list[Record], store: Store) -> dict[str, np.ndarray]:
         return {}
 
 
+def silent(found: Sequence[Record], store: Store) -> float:
+    """Share (0 to 1) of channels that are silent (`probes.silent`) in the layer that has most of them, the mean over a
+    row's runs; NaN where no record has it."""
+    kept = [series([record], store).get("silent", ()) for record in found]
+    largest = [max(shares) for shares in kept if len(shares)]
+    return float(np.mean(largest)) if largest else math.nan
+
+
 def _stacked(series: Sequence[np.ndarray], steps: int) -> np.ndarray:
     """(runs, steps): each series, filled up with NaN; what is not finite becomes NaN."""
     stack = np.full((len(series), steps), np.nan)

@@ -407,3 +407,15 @@ def test_runs_that_learned_nothing_are_told_and_left_out_where_others_learned():
     assert tables.measured(seeds[1:2]) == "10.00"
     assert tables.spread({"a": seeds}) == pytest.approx(100 * np.std([0.9, 0.8], ddof=1))
     assert math.isnan(tables.spread({"a": seeds[:2]}))
+
+
+# ------------------------------------------------------------------------------------------ silent channels
+
+
+def test_the_layer_with_most_silent_channels_counts(monkeypatch):
+    shares = {0: np.array([0.0, 0.5]), 1: np.array([0.25, 0.0]), 2: None}
+    monkeypatch.setattr(tables, "series", lambda found, store: (
+        {} if shares[found[0].run.seed] is None else {"silent": shares[found[0].run.seed]}))  # fmt: skip
+    runs = [record(laptop(FIRST, seed), 0.7) for seed in shares]
+    assert tables.silent(runs, None) == 0.375
+    assert math.isnan(tables.silent(runs[2:], None)) and math.isnan(tables.silent([], None))
