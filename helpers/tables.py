@@ -316,7 +316,8 @@ def bar(sigma: float, counts: Sequence[float] = (1, 1)) -> float:
 
 def accuracy_by_rate(record: Record, arrays: Mapping[str, np.ndarray]) -> tuple[float, float]:
     """Training accuracy (%) of `record` in the steps with the lowest and with the highest quarter of rates."""
-    return by_rate(record, 100 * arrays["step_correct"] / record.run.batch_size)
+    # Divided first: a hundred times a count overflows the byte that it is kept in.
+    return by_rate(record, 100 * (arrays["step_correct"] / record.run.batch_size))
 
 
 def by_rate(record: Record, values: Sequence[float]) -> tuple[float, float]:

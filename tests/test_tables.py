@@ -139,6 +139,12 @@ def test_an_origin_links_each_record_once_and_says_what_made_it(pair):
     assert tables.origin({"a": []}) == "*Source: no record yet.*"
 
 
+def test_accuracy_by_rate_bears_counts_kept_as_bytes():
+    cyclic = experiments.replace(experiments.cyclic, epochs=4)
+    right = np.array([48 if cyclic.rate(step / 1000) < 0.025 else 32 for step in range(1000)], dtype="uint8")
+    assert tables.accuracy_by_rate(record(cyclic, 0.7), {"step_correct": right}) == (75, 50)
+
+
 def test_a_caption_names_the_revisions():
     rows = {str(i): [record(laptop(FIRST, i), 0.7).model_copy(update={"revision": name})]
             for i, name in enumerate(("b" * 12, "a" * 12, "b" * 12))}  # fmt: skip
