@@ -2,7 +2,7 @@
 or shows anything; the same colour means the same thing in every notebook, and no figure needs colour to be read."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,6 +26,15 @@ NETWORKS = {PLAIN: (ORANGE, "--", "////"), NORMED: (BLUE, "-", "")}  # colour, e
 TWO_PAIRS = ((ORANGE, "--"), (BLUE, "-"), (ORANGE, ":"), (BLUE, "-."))  # both networks under two optimizers
 TWO_STARTS = ((ORANGE, "--"), (BLACK, ":"))  # VGG-A from two initialisations
 MARKERS = "osD^vPX*<>hd"
+# Rows that stand in several figures: one look each.
+_SGD, _DESSILBI = (BLUE, "-", "o"), (ORANGE, "--", "s")
+LOOKS = {
+    "SGD": _SGD, "plain SGD": _SGD,
+    "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": _DESSILBI,
+    "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
+    "with Adam": (PURPLE, ":", "^"), "AdaBreg": (BLACK, LINES[4][1], "v"),
+    "with Adam, usual rate 1e-3": (BLACK, LINES[4][1], "v"),
+}  # fmt: skip
 WIDTH = 7.2  # inches: the text width of the PDF
 
 
@@ -87,19 +96,34 @@ def _whole_epochs(ax: Axes, epochs: int) -> None:
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def comparison(rows: Mapping[str, list[Record]], what: str, ax: Axes, split: str = "validation", looks=LINES) -> Axes:
+def looks_of(labels: Iterable[str], looks: Sequence[tuple] = LINES) -> list[dict]:
+    """What `plot` is told of each line's look: that of LOOKS for a label that has one, else the next of `looks`."""
+    others = [(*look, marker) for look, marker in zip(looks, MARKERS, strict=False)]
+    chosen = [LOOKS.get(label, other) for label, other in zip(labels, others)]
+    return [{"color": colour, "linestyle": line, "marker": marker, "ms": 4} for colour, line, marker in chosen]
+
+
+def spaced(count: int, place: int, most: int = 10) -> dict:
+    """Tells `plot` to mark at most some `most` of `count` points, so that dashes show; each `place` at others."""
+    every = max(1, count // most)
+    return {"markevery": (place * every // 3 % every, every)}
+
+
+def comparison(
+    rows: Mapping[str, list[Record]], what: str, ax: Axes, split: str = "validation", looks: Sequence[tuple] = LINES
+) -> Axes:
     """`what` on `split` after each epoch for several rows; mean and range over seeds where a row has several.
 
-    `looks`: colour and line of each row.
+    `looks`: colour and line of each row, where it has no look of its own.
     """
-    for (label, found), (colour, line), marker in zip(rows.items(), looks, MARKERS, strict=False):
+    for place, ((label, found), look) in enumerate(zip(rows.items(), looks_of(rows, looks))):
         series = [_scaled(record.history[f"{split}_{what}"], what) for record in alive(list(found)) if record.test]
         if not series:
             continue
         values, epochs = np.array(series), np.arange(1, len(series[0]) + 1)
-        ax.plot(epochs, values.mean(0), linestyle=line, color=colour, marker=marker, ms=3.5, label=label)
+        ax.plot(epochs, values.mean(0), **look, **spaced(len(epochs), place), label=label)
         if len(series) > 1:
-            ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
+            ax.fill_between(epochs, values.min(0), values.max(0), color=look["color"], alpha=0.2, lw=0)
         _whole_epochs(ax, len(epochs))
     ax.set(xlabel="epoch", ylabel=f"{'training' if split == 'train' else split} {LABELS[what]}")
     if not ax.lines:
@@ -202,68 +226,19 @@ def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float =
         stated, ours = 100 * group["reported"], (100 * group["accuracy"]).clip(lower=floor)
         ax.scatter(stated, ours, c=colour, marker=marker, s=34, edgecolors="black", linewidths=0.5, label=section)
     ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
-    for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].itertuples():
-        ours = 100 * row.accuracy
-        words = row.row if ours >= floor else f"{row.row}: {ours:.1f} ↓"
-        ax.annotate(words, (100 * row.reported, max(floor, ours)), xytext=(6, -3), textcoords="offset points", size=7.5)
+    named = rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].sort_values("reported")
+    low = 0
+    for row in named.itertuples():
+        ours, stated = 100 * row.accuracy, 100 * row.reported
+        if ours >= floor:
+            ax.annotate(row.row, (stated, ours), xytext=(6, -3), textcoords="offset points", size=7.5)
+        else:  # one above another, since many may stand side by side
+            ax.annotate(f"{row.row}: {ours:.1f} ↓", (stated, floor), xytext=(0, 7 + 10 * (low % 3)), size=7.5,
+                        textcoords="offset points", ha="right" if stated > 90 else "center")  # fmt: skip
+            low += 1
     ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
     ax.legend(title="section", loc="upper left")
     return ax
-
-
-# ------------------------------------------------------------------------------------------ what a network does
-
-
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int = 10) -> np.ndarray:
-    """counts[i, j]: images of class i taken for class j."""
-    counts = np.zeros((classes, classes), dtype=int)
-    np.add.at(counts, (labels, predictions), 1)
-    return counts
-
-
-def confusion(counts: np.ndarray, classes: Sequence[str], ax: Axes) -> Axes:
-    """A confusion matrix as counts, true classes down, predicted ones across; the shade is that of the mistakes."""
-    shade = np.where(np.eye(len(counts), dtype=bool), np.nan, counts.astype(float))
-    sns.heatmap(shade, cmap="Greys", ax=ax, square=True, linewidths=0.5, cbar_kws={"label": "mistakes (images)"})
-    for i, row in enumerate(counts):
-        for j, count in enumerate(row):
-            dark = i != j and count > 0.6 * np.nanmax(shade)
-            ax.text(j + 0.5, i + 0.5, count, ha="center", va="center", fontsize=7.5,
-                    color="white" if dark else "black", weight="bold" if i == j else "normal")  # fmt: skip
-    ax.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=45, ha="right")
-    ax.set_yticks(np.arange(len(classes)) + 0.5, classes, rotation=0)
-    ax.set(xlabel="predicted class", ylabel="true class")
-    ax.grid(False)
-    return ax
-
-
-def tiles(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """Images (N, H, W, 3) in one, `columns` a row, with white gaps."""
-    count, height, width, channels = images.shape
-    rows = -(-count // columns)
-    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
-    for index, image in enumerate(images):
-        y, x = index // columns * (height + gap), index % columns * (width + gap)
-        sheet[y : y + height, x : x + width] = image
-    return sheet
-
-
-def filters(weights: np.ndarray, ax: Axes, columns: int = 16) -> Axes:
-    """First-layer filters (N, 3, H, W) as colour images, all on one scale: mid-grey is 0."""
-    scale = np.abs(weights).max()
-    ax.imshow(tiles(0.5 + weights.transpose(0, 2, 3, 1) / (2 * scale), columns), interpolation="nearest")
-    ax.set_title(f"mid-grey is 0, full colour ±{scale:.2f}", fontsize=8)
-    ax.axis("off")
-    return ax
-
-
-def gallery(images: np.ndarray, titles: Sequence[str], axes: Sequence[Axes]) -> Sequence[Axes]:
-    """One image (3, H, W) uint8 an axis, each under its title."""
-    for ax, image, title in zip(axes, images, titles, strict=True):
-        ax.imshow(image.transpose(1, 2, 0), interpolation="nearest")
-        ax.set_title(title, fontsize=7.5)
-        ax.axis("off")
-    return axes
 
 
 def noise_pair(pair: Mapping[str, list[Record]], ax: Axes) -> Axes:

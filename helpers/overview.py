@@ -15,6 +15,8 @@ from helpers.records import ROOT, Record, RecordError, Selection, Store
 from helpers.reported import reported
 from helpers.tables import DASH, Links, Table
 
+NEAR, FAR = 2.0, 5.0  # points between ours and the report's
+
 # ------------------------------------------------------------------------------------------ headline rows
 
 
@@ -120,8 +122,17 @@ def _place(each: Headline) -> Links | str:
     return Links(((name, each.home),), name) if each.home else name
 
 
+def extremes(found: list[Headline]) -> list[Headline]:
+    """The headline rows nearest to the report and farthest from it; none if no row has both scores."""
+    known = sorted((each for each in found if each.difference is not None), key=lambda each: abs(each.difference))
+    return [known[0], known[-1]] if known else []
+
+
 def all_rows(selected: Mapping[tuple[str, str], Selection]) -> pd.DataFrame:
-    """Every row that both we and the report have, each run once: section, table, row, accuracy, reported (0 to 1)."""
+    """Every row that both we and the report have, each run once: section, table, row, accuracy, reported (0 to 1).
+
+    `difference`: ours less the report's, in points.
+    """
     seen = {}
     for (section, table), selection in selected.items():
         for label, found in selection.items():
@@ -129,7 +140,15 @@ def all_rows(selected: Mapping[tuple[str, str], Selection]) -> pd.DataFrame:
             if ours is not None and stated is not None:
                 entry = {"section": section, "table": table, "row": label, "accuracy": ours, "reported": stated}
                 seen.setdefault((found[0].run, stated), entry)
-    return pd.DataFrame(list(seen.values()), columns=["section", "table", "row", "accuracy", "reported"])
+    frame = pd.DataFrame(list(seen.values()), columns=["section", "table", "row", "accuracy", "reported"])
+    return frame.assign(difference=100 * (frame["accuracy"] - frame["reported"]))
+
+
+def median_differences(rows: pd.DataFrame) -> str:
+    """Ours less the report's by section, in words: the median of its rows, from `all_rows`."""
+    groups = rows.groupby("section", sort=False)["difference"]
+    words = [f"section {section} {tables.signed(each.median())} (of {len(each)})" for section, each in groups]
+    return "; ".join(words) or "no row yet"
 
 
 # ------------------------------------------------------------------------------------------ how complete it is
@@ -204,8 +223,8 @@ def _to_notebook(each: Headline) -> str:
 
 
 def _to_record(found: list[Record]) -> str:
-    run, more = found[0].run, len(found) - 1
-    return f"[{run.digest[: tables.SHOWN_DIGITS]}](results/{run.name}.json)" + (f" +{more}" if more else "")
+    names = [found[0].run.digest[: tables.SHOWN_DIGITS], *(f"+{seed}" for seed in range(1, len(found)))]
+    return " ".join(f"[{name}](results/{each.run.name}.json)" for name, each in zip(names, found))
 
 
 def _budgets(frame: pd.DataFrame) -> str:

@@ -8,12 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from helpers.experiments import PRUNED
-from helpers.figures import BLACK, LINES, MARKERS, no_record
+from helpers.figures import BLACK, looks_of, no_record, spaced
 from helpers.records import Record, Store, alive
-from helpers.tables import DASH, Table, percent
+from helpers.tables import DASH, Table, links, percent
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
 SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
+CHEAP, DEAR = 0.5, 2.0  # points of accuracy: "at almost no cost", "falls fast"
+GOALS = {0.0: 0.994, 0.6: 0.993, 0.8: 0.99, 0.9: 0.985}  # ours: share of conv3 pruned → test accuracy
 
 
 # ------------------------------------------------------------------------------------------ pruning
@@ -64,7 +66,7 @@ def cost(values: np.ndarray, share: float) -> float:
     return float(100 * (at(values, 0).mean() - at(values, share).mean())) if len(values) else float("nan")
 
 
-def free_share(values: np.ndarray, points: float = 0.5) -> float:
+def free_share(values: np.ndarray, points: float = CHEAP) -> float:
     """The largest share up to which pruning costs at most `points`, mean over seeds; NaN without records."""
     if not len(values):
         return float("nan")
@@ -72,11 +74,27 @@ def free_share(values: np.ndarray, points: float = 0.5) -> float:
     return PRUNED[cheap.index(False) - 1] if False in cheap else PRUNED[-1]
 
 
-def verdict(values: np.ndarray, share: float = 0.3, beyond: float = 0.6, cheap: float = 0.5, dear: float = 2.0) -> str:
-    """Whether `share` can be pruned for at most `cheap` points, and `beyond` costs at least `dear`: "holds" or not."""
+def verdict(values: np.ndarray, share: float = 0.3, beyond: float = 0.6) -> str:
+    """Whether `share` can be pruned for at most CHEAP points, and `beyond` costs at least DEAR: "holds" or not."""
     if not len(values):
         return "not measured yet"
-    return "holds" if cost(values, share) <= cheap and cost(values, beyond) >= dear else "does not hold"
+    return "holds" if cost(values, share) <= CHEAP and cost(values, beyond) >= DEAR else "does not hold"
+
+
+def against_goals(values: np.ndarray) -> str:
+    """Mean accuracies beside GOALS, and which of these are reached, in words."""
+    if not len(values):
+        return "not measured yet"
+    ours = {share: float(at(values, share).mean()) for share in GOALS}
+    return "; ".join(
+        f"{_pruned(share)} {percent(ours[share])} % (goal {100 * goal:.1f} %: "
+        f"{'reached' if ours[share] >= goal else 'missed'})" for share, goal in GOALS.items()
+    )  # fmt: skip
+
+
+def _pruned(share: float) -> str:
+    """As a table's head says it; the number stays with its sign."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}% pruned" if share else "dense"
 
 
 def pruning_curves(
@@ -84,10 +102,10 @@ def pruning_curves(
 ) -> Axes:
     """Accuracy against the share pruned: mean and range of each line's seeds; what is stated as crosses."""
     shares = 100 * np.array(PRUNED)
-    for (label, values), (colour, line), marker in zip(lines.items(), LINES, MARKERS, strict=False):
+    for place, ((label, values), look) in enumerate(zip(lines.items(), looks_of(lines))):
         if len(values):
-            ax.plot(shares, 100 * values.mean(0), linestyle=line, color=colour, marker=marker, ms=3.5, label=label)
-            ax.fill_between(shares, 100 * values.min(0), 100 * values.max(0), color=colour, alpha=0.2, lw=0)
+            ax.plot(shares, 100 * values.mean(0), **look, **spaced(len(shares), place), label=label)
+            ax.fill_between(shares, 100 * values.min(0), 100 * values.max(0), color=look["color"], alpha=0.2, lw=0)
     if not ax.lines:
         return no_record(ax)
     for (label, values), marker in zip((stated or {}).items(), "x+", strict=False):
@@ -109,13 +127,30 @@ def sizes_kept(rows: Mapping[str, Sequence[Record]], store: Store, shares=(0.0, 
         support = [support_sizes(store.arrays(record))[-1] for record in alive(list(found))] if followed else []
         lines.append({
             "": label,
-            **{f"{100 * share:.0f} % pruned (%)" if share else "dense (%)": mean_and_spread(at(values, share))
-               for share in shares},
+            **{_pruned(share): mean_and_spread(at(values, share)) for share in shares},
             "support (of 120)": f"{np.mean(support):.0f}" if support else DASH,
-            "n": str(len(found)),
+            "n": _counted(found),
+            "record": links(list(found)),
         })  # fmt: skip
     frame = pd.DataFrame(lines)
-    return Table(frame, "Test accuracy with a share of conv3's filters pruned, not trained again.", frame)
+    return Table(frame, "Test accuracy (%) with a share of conv3's filters pruned, not trained again.", frame)
+
+
+def _counted(found: Sequence[Record]) -> str:
+    """How many seeds a mean is over: "3", or "2 of 3" where one learned nothing."""
+    living = len(alive(list(found)))
+    return str(len(found)) if living == len(found) else f"{living} of {len(found)}"
+
+
+def sizes_table(left: Sequence[Mapping[str, float]]) -> Table:
+    """What is left of a network when its zeroed filters are cut out, from `sparsity.sizes`."""
+    frame = pd.DataFrame(left)
+    texts = pd.DataFrame({
+        "conv3 pruned": [f"{100 * each['pruned']:.0f} %" for each in left],
+        "parameters left": [f"{each['parameters']:,}" for each in left],
+        "multiply-adds left (%)": [f"{100 * each['multiply_adds']:.1f}" for each in left],
+    })  # fmt: skip
+    return Table(frame, "LeNet with the zeroed filters of conv3 cut out.", texts)
 
 
 # ------------------------------------------------------------------------------------------ the way of Γ
@@ -126,6 +161,16 @@ CONV3 = "features.conv3.weight"
 def support_sizes(arrays: Mapping[str, np.ndarray], name: str = CONV3) -> np.ndarray:
     """How many filters of a layer are in the support at each moment that the record of a run holds."""
     return (arrays[f"path_{name}"] > 0).sum(1)
+
+
+def support_words(found: Sequence[Record], store: Store, name: str = CONV3) -> str:
+    """How many of a layer's filters are in the support at the end and after a quarter of the run, mean over seeds."""
+    paths = [arrays for record in alive(list(found)) if f"path_{name}" in (arrays := store.arrays(record))]
+    if not paths:
+        return "no record yet"
+    sizes = np.array([support_sizes(arrays, name) for arrays in paths])
+    quarter, end = sizes[:, sizes.shape[1] // 4].mean(), sizes[:, -1].mean()
+    return f"{end:.0f} of {paths[0][f'path_{name}'].shape[1]}, of which {quarter:.0f} by a quarter of the run"
 
 
 def solution_path(found: Sequence[Record], store: Store, ax: Axes, name: str = CONV3) -> Axes:
@@ -147,11 +192,11 @@ def solution_path(found: Sequence[Record], store: Store, ax: Axes, name: str = C
 
 def support_curves(rows: Mapping[str, Sequence[Record]], store: Store, ax: Axes, name: str = CONV3) -> Axes:
     """The number of a layer's filters in the support over the run, the first run of each row."""
-    for (label, found), (colour, line) in zip(rows.items(), LINES, strict=False):
+    for (label, found), look in zip(rows.items(), looks_of(rows)):
         arrays = store.arrays(found[0]) if found else {}
         if f"path_{name}" in arrays:
             done = arrays["path_step"] / arrays["path_step"][-1]
-            ax.plot(100 * done, support_sizes(arrays, name), linestyle=line, color=colour, label=label)
+            ax.plot(100 * done, support_sizes(arrays, name), **look | {"marker": ""}, label=label)
     if not ax.lines:
         return no_record(ax)
     ax.set(xlabel="run (%)", ylabel="filters in the support", xlim=(0, 100))
@@ -197,9 +242,9 @@ def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) ->
 
 def norm_curves(weights: Mapping[str, np.ndarray], ax: Axes) -> Axes:
     """Filter norms, largest first, of one layer in several networks."""
-    for (label, values), (colour, line), marker in zip(weights.items(), LINES, MARKERS, strict=False):
+    for place, ((label, values), look) in enumerate(zip(weights.items(), looks_of(weights))):
         norms = np.sort(filter_norms(values))[::-1]
-        ax.plot(np.arange(1, len(norms) + 1), norms, linestyle=line, color=colour, marker=marker, ms=2.5, label=label)
+        ax.plot(np.arange(1, len(norms) + 1), norms, **look, **spaced(len(norms), place), label=label)
     ax.set(xlabel="filter, largest first", ylabel="‖W‖ of a filter", yscale="log")
     ax.legend()
     return ax

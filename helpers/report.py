@@ -561,7 +561,9 @@ def _typeset(pages: Iterable[str]) -> str:
 
     # Columns: Pandoc would give a table with long lines fixed widths; Typst finds better ones.
     options = ["--columns=100000", "--wrap=preserve", "--syntax-highlighting=none"]
-    return pypandoc.convert_text("\n\n".join(pages), "typst", format=PANDOC_READER, extra_args=options)
+    text = pypandoc.convert_text("\n\n".join(pages), "typst", format=PANDOC_READER, extra_args=options)
+    # A cell that begins with "+ " or "- " would be a list to Typst.
+    return re.sub(r"(?<=\[)(?=[-+/=] )", r"\\", text)
 
 
 # -------------------------------------------------------------------------------- pictures

@@ -215,6 +215,25 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
 
 
 @torch.no_grad()
+def sizes(model: nn.Module, order, fractions: Sequence[float], names: Sequence[str], images: Tensor) -> list[dict]:
+    """What is left of `model` with each of `fractions` of the layers `names` pruned and the zeros cut out.
+
+    For each: `pruned`, the fraction; `parameters`, how many; `multiply_adds`, the share (0 to 1) of those of `model`;
+    `apart`, how far the outputs of the smaller network are from those of the one with zeros, on `images` (N, C, H, W).
+    """
+    left = []
+    for fraction in fractions:
+        cut = prune(model, order, fraction, names).eval()
+        small = compact(cut)
+        left.append({
+            "pruned": fraction, "parameters": sum(each.numel() for each in small.parameters()),
+            "multiply_adds": summary(cut, images.shape[1:])["multiply_adds"],
+            "apart": (small(images) - cut(images)).abs().max().item(),
+        })  # fmt: skip
+    return left
+
+
+@torch.no_grad()
 def compact(model: nn.Module) -> nn.Module:
     """The same function as `model` in evaluation mode, with the filters and units that only give zeros cut out.
 

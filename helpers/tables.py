@@ -1,10 +1,11 @@
 """Tables of ours beside the report's, and the words for a difference: gap, noise, verdict. Everything shown is computed
 from the records it is given; nothing is trained or read here."""
 
+import functools
 import html
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -71,8 +72,8 @@ class Table:
 
 
 def _kind(cell: str | Links, long: int = 30) -> str:
-    """The class of a cell that holds a sentence, so that the site gives it room."""
-    return ' class="words"' if len(str(cell)) > long else ""
+    """The class of a cell that holds links or a sentence, so that the site may break it, or gives it room."""
+    return ' class="links"' if isinstance(cell, Links) else ' class="words"' if len(str(cell)) > long else ""
 
 
 def _plain(cell: str | Links) -> str:
@@ -206,9 +207,8 @@ def _title(table: str) -> str:
 
 
 def provenance(selection: Selection) -> str:
-    """Where a table's numbers come from, in one sentence: budget, epochs, and what is missing."""
-    epochs = sorted({record.run.epochs for found in selection.values() for record in found})
-    length = f", {' or '.join(map(str, epochs))} epochs" if epochs else ""
+    """Where a table's numbers come from, in one sentence: budget, epochs, revision, and what is missing."""
+    length = "".join(f", {part}" for part in _made([each for found in selection.values() for each in found]))
     without = [label for label in selection.missing if not selection[label]]
     missing = f"; no record yet of {len(without)} of {len(selection)} rows" if without else ""
     fewer = len(selection.missing) - len(without)
@@ -217,6 +217,41 @@ def provenance(selection: Selection) -> str:
         f"; {budget}: {sum(map(bool, rows.values()))} of {len(rows)} rows" for budget, rows in selection.larger.items()
     )
     return f"Budget {selection.budget}{length}{missing}{larger}."
+
+
+def _made(found: Iterable[Record]) -> list[str]:
+    """The epochs of some records and the revisions that made them, in words."""
+    epochs = sorted({record.run.epochs for record in found})
+    revisions = sorted({record.revision[:SHOWN_DIGITS] for record in found if record.revision})
+    return [*([f"{' or '.join(map(str, epochs))} epochs"] if epochs else []),
+            *([f"revision{'s' * (len(revisions) > 1)} {' and '.join(revisions)}"] if revisions else [])]  # fmt: skip
+
+
+def origin(*sources: Mapping[str, Sequence[Record]] | Sequence[Record]) -> str:
+    """Where a figure's numbers come from, in Markdown: a link to each record, budget, epochs, revision and n.
+
+    `sources`: rows, or the records of one. n is the number of seeds a row, fewest and most.
+    """
+    rows = [found for each in sources for found in (each.values() if isinstance(each, Mapping) else [each]) if found]
+    known = {record.run: record for found in rows for record in found}
+    if not known:
+        return "*Source: no record yet.*"
+    seeds = sorted({len(found) for found in rows})
+    n = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    budgets = dict.fromkeys(_budget(record.run) for record in known.values())
+    facts = ", ".join([f"budget {' and '.join(budgets)}", *_made(known.values()), f"n = {n}"])
+    links = ", ".join(f"[{run.digest[:SHOWN_DIGITS]}]({address(record)})" for run, record in known.items())
+    return f"*Source: {links}; {facts}.*"
+
+
+def _budget(run: Run) -> str:
+    """The largest budget that `run` is declared in."""
+    return next((budget for budget in reversed(experiments.BUDGETS) if run in _declared(budget)), DASH)
+
+
+@functools.cache
+def _declared(budget: str) -> frozenset[Run]:
+    return frozenset(each for row in experiments.rows() for each in experiments.replicas(row.run, budget))
 
 
 # ------------------------------------------------------------------------------------------ what a difference proves
@@ -272,8 +307,20 @@ def beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str
     """The verdict on a difference (points) of two means over so many runs each."""
     if difference is None or math.isnan(sigma):
         return "not measured yet"
-    bound = 2 * sigma * math.sqrt(sum(1 / count for count in counts))
-    return "within noise" if abs(difference) <= bound else "holds" if difference > 0 else "does not hold"
+    within = abs(difference) <= bar(sigma, counts)
+    return "within noise" if within else "holds" if difference > 0 else "does not hold"
+
+
+def bar(sigma: float, counts: Sequence[float] = (1, 1)) -> float:
+    """How far apart (points) means over so many runs each have to be before that says more than noise: two standard
+    deviations of their difference."""
+    return 2 * sigma * math.sqrt(sum(1 / count for count in counts))
+
+
+def accuracy_by_rate(record: Record, arrays: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """Training accuracy (%) of `record` in the steps with the lowest and with the highest quarter of rates."""
+    # Divided first: a hundred times a count overflows the byte that it is kept in.
+    return by_rate(record, 100 * (arrays["step_correct"] / record.run.batch_size))
 
 
 def by_rate(record: Record, values: Sequence[float]) -> tuple[float, float]:
@@ -307,14 +354,33 @@ def ahead(found: Sequence[Record]) -> float | None:
                         if len(train) and len(validation) and np.isfinite(train[-1] - validation[-1]))  # fmt: skip
 
 
+def above(record: Record) -> tuple[int, int]:
+    """In how many epochs validation accuracy is above training accuracy, and of how many."""
+    validation, train = (curve(record, f"{split}_accuracy") for split in ("validation", "train"))
+    both = [a > b for a, b in zip(validation, train)]
+    return sum(map(bool, both)), len(both)
+
+
+def after(found: Sequence[Record], epoch: int, name: str = "validation_accuracy") -> float | None:
+    """A row's `name` after an epoch (1 is the first, -1 the last), mean over the seeds that learned something."""
+    curves = [curve(each, name) for each in records.alive(list(found)) if each.test]
+    return records.mean(float(each[epoch - (epoch > 0)]) for each in curves if len(each) >= abs(epoch))
+
+
+def first_steps_apart(pair: Mapping[str, Sequence[Record]]) -> float:
+    """How far two rows are apart in the losses of their first five steps (their fingerprints); NaN without both."""
+    first = [np.array(found[0].fingerprint) for found in pair.values() if found][:2]
+    return float(np.abs(np.subtract(*first)).max()) if len(first) == 2 else math.nan
+
+
 def share(facts) -> str:
     """How many of some facts are true, in percent: "62 %"; a dash where there are none."""
     return f"{100 * sum(facts) / len(facts):.0f} %" if len(facts) else DASH
 
 
 def points(difference: float | None) -> str:
-    """A difference in words: "+1.20 points"."""
-    return "an unknown number of points" if _missing(difference) else f"{signed(difference)} points"
+    """A difference in words: "+1.20 points"; a dash for none."""
+    return DASH if _missing(difference) else f"{signed(difference)} points"
 
 
 def distance(difference: float | None) -> str:
@@ -349,17 +415,6 @@ def all_rows(section: str, selections: Mapping[str, Mapping[str, list[Record]]])
                     "seconds_per_epoch": records.mean(record.fastest_epoch for record in found),
                 })  # fmt: skip
     return pd.DataFrame(list(seen.values()))
-
-
-def confused_pairs(confusion, classes, count: int = 8) -> Table:
-    """The most frequent mistakes of a confusion matrix (rows: true class), most frequent first."""
-    pairs = [(classes[i], classes[j], int(confusion[i][j]), 100 * confusion[i][j] / sum(confusion[i]))
-             for i in range(len(classes)) for j in range(len(classes)) if i != j]  # fmt: skip
-    pairs.sort(key=lambda pair: -pair[2])
-    frame = pd.DataFrame(pairs[:count], columns=["true class", "taken for", "images", "share of the class (%)"])
-    shares = frame["share of the class (%)"].map("{:.1f}".format)
-    texts = frame.assign(**{"images": frame["images"].astype(str), "share of the class (%)": shares})
-    return Table(frame, "The most confused pairs of classes, on the test set.", texts)
 
 
 # ------------------------------------------------------------------------------------------ batch norm: whole runs

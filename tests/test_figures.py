@@ -55,22 +55,6 @@ def test_learning_rate_is_drawn_over_the_epochs(ax):
     assert rates.min() == pytest.approx(0.01) and rates.max() == pytest.approx(0.04, rel=0.01) and epochs.max() < 50
 
 
-def test_confusion_counts_true_classes_down_and_predictions_across(ax):
-    counts = figures.confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), classes=2)
-    assert counts.tolist() == [[1, 1], [0, 1]]
-    figures.confusion(counts, ("cat", "dog"), ax)
-    assert [text.get_text() for text in ax.texts] == ["1", "1", "0", "1"]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
-
-
-def test_filters_are_on_one_scale_with_mid_grey_for_zero(ax):
-    weights = np.zeros((2, 3, 1, 1))
-    weights[1] = -2
-    figures.filters(weights, ax, columns=2)
-    sheet = ax.images[0].get_array()
-    assert sheet[0, 0].tolist() == [0.5] * 3 and sheet[0, 2].tolist() == [0] * 3 and sheet[0, 1].tolist() == [1] * 3
-
-
 def test_tradeoff_shows_each_row_on_both_axes_and_names_those_off_the_scale():
     rows = pd.DataFrame({"table": ["a", "b", "b"], "row": ["x", "y", "stuck"], "accuracy": [0.7, 0.8, 0.1],
                          "parameters": [10, 1_000_000, 10], "seconds_per_epoch": [1, 2, 3]},
@@ -85,6 +69,20 @@ def test_tradeoff_shows_each_row_on_both_axes_and_names_those_off_the_scale():
 
 def test_no_two_lines_of_one_figure_look_alike_in_grey():
     assert len({line for _, line in figures.LINES[:5]}) == 5
+    for section, table in (("3.1", "other ways to sparse filters"), ("3.2", "CIFAR-10")):
+        looks = figures.looks_of(experiments.SECTIONS[section][table])
+        assert len({str(look["linestyle"]) for look in looks}) == len({look["marker"] for look in looks}) == 4
+
+
+def test_a_row_looks_the_same_in_every_figure():
+    [sgd] = figures.looks_of(["plain SGD"])
+    assert figures.looks_of(["something", "SGD"])[1] == sgd
+    assert figures.looks_of(["something"])[0]["color"] == figures.LINES[0][0]
+
+
+def test_points_are_marked_sparsely_and_not_all_at_the_same_places():
+    assert figures.spaced(8, 1) == {"markevery": (0, 1)}
+    assert [figures.spaced(60, place)["markevery"] for place in range(3)] == [(0, 6), (2, 6), (4, 6)]
 
 
 # ------------------------------------------------------------------------------------------ batch norm
@@ -167,7 +165,7 @@ def test_rows_against_the_reports_names_what_is_far_off():
                         columns=["section", "table", "row", "accuracy", "reported"])  # fmt: skip
     _, ax = plt.subplots()
     assert figures.against_report(rows, ax) is ax
-    assert [text.get_text() for text in ax.texts] == ["far", "dead: 10.0 ↓"]
+    assert [text.get_text() for text in ax.texts] == ["dead: 10.0 ↓", "far"]
     assert [group.get_offsets().tolist() for group in ax.collections] == [[[76, 75], [80, 70]], [[70, 55]]]
     assert figures.against_report(rows.iloc[:0], ax) is ax
 

@@ -65,6 +65,18 @@ def test_a_figure_or_table_has_a_caption_a_label_and_a_reading_below(notebook):
             ), f"no reading below: {cell.source}"  # fmt: skip
 
 
+def test_a_figure_leads_to_its_records_or_has_none(notebook):
+    absent = ("no record yet", "not measured yet", "Not measured yet", " – ")
+    for i, cell in enumerate(notebook.cells):
+        drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
+        if drawn and "diagrams." not in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", ()):
+            readings = "".join(
+                output.get("data", {}).get("text/markdown", "")
+                for after in notebook.cells[i + 1 : i + 4] for output in after.get("outputs", ())
+            )  # fmt: skip
+            assert any(each in readings for each in ("](../results/", "](#tab-", *absent)), cell.source
+
+
 def test_no_score_is_typed_into_the_prose(notebook):
     # Three or more decimals, or a percentage with two: that is a measurement, and belongs to a record.
     for cell in notebook.cells:

@@ -37,7 +37,7 @@ def test_a_table_of_ours_shows_its_best_on_validation(store):
 def test_every_table_is_found_in_a_notebook():
     places = overview.homes(ROOT / "notebooks")
     tables = {(section, table) for section, named in experiments.SECTIONS.items() for table in named}
-    assert tables - set(places) <= {("3.1", "pretrained")}  # shown by no table of its own
+    assert tables == set(places)
     for name, _, label in (place.partition("#") for place in places.values()):
         cells = json.loads((ROOT / "notebooks" / name).read_text())["cells"]
         assert label in [cell["metadata"].get("label") for cell in cells]
@@ -64,7 +64,14 @@ def test_all_rows_are_those_that_both_have(some):
     assert frame[["row", "accuracy", "reported"]].values.tolist() == [
         ["without", pytest.approx(0.7), 0.716], ["with", pytest.approx(0.75), 0.718],
     ]  # fmt: skip
-    assert len(overview.all_rows({})) == 0
+    assert frame["difference"].tolist() == pytest.approx([-1.6, 3.2])
+    assert overview.median_differences(frame) == "section 1 +0.80 (of 2)"
+    assert len(overview.all_rows({})) == 0 and overview.median_differences(overview.all_rows({})) == "no row yet"
+
+
+def test_the_extremes_are_by_distance(some):
+    found = overview.headlines(overview.selections(some))
+    assert [each.row for each in overview.extremes(found)] == ["with", "with"] and overview.extremes([]) == []
 
 
 def test_the_readme_leaves_out_what_has_no_record_and_says_so(some):

@@ -77,10 +77,38 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     followed = recorded(store, 0, pruned_support_conv3_test=steady(0.7), **path())
     plain = recorded(store, 1, pruned_magnitude_conv3_test=steady(0.5))
     table = pruning.sizes_kept({"a": [followed], "b": [plain], "c": []}, store, (0.0, 0.6))
-    assert table.frame.values.tolist() == [
+    assert table.frame.drop(columns="record").values.tolist() == [
         ["a", "99.00", "99.00", "2", "1"], ["b", "99.00", "90.00", "–", "1"], ["c", "–", "–", "–", "0"],
     ]  # fmt: skip
-    assert list(table.frame) == ["", "dense (%)", "60 % pruned (%)", "support (of 120)", "n"]
+    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n", "record"]
+    assert table._repr_html_().count(".json") == 2
+
+
+def test_a_mean_over_what_learned_says_of_how_many_seeds(store):
+    scores = experiments.replicas(RUN, "paper")
+    alive, dead = (record_of(run, score) for run, score in zip(scores, (0.99, 0.1)))
+    assert pruning._counted([alive, dead]) == "1 of 2" and pruning._counted([alive]) == "1"
+
+
+def test_goals_are_reached_or_missed():
+    values = np.array([[0.995 - 0.01 * share for share in PRUNED]])
+    said = pruning.against_goals(values).replace("\N{NO-BREAK SPACE}", " ")
+    assert said == (
+        "dense 99.50 % (goal 99.4 %: reached); 60 % pruned 98.90 % (goal 99.3 %: missed); "
+        "80 % pruned 98.70 % (goal 99.0 %: missed); 90 % pruned 98.60 % (goal 98.5 %: reached)"
+    )
+    assert pruning.against_goals(values[:0]) == "not measured yet"
+
+
+def test_sizes_are_shown_as_shares_and_counts():
+    table = pruning.sizes_table([{"pruned": 0.6, "parameters": 26786, "multiply_adds": 0.916, "apart": 0.0}])
+    assert "60 %" in repr(table) and "26,786" in repr(table) and "91.6" in repr(table)
+
+
+def test_the_support_in_words(store):
+    found = [recorded(store, 0, **path()), recorded(store, 1, step_loss=np.zeros(3))]
+    assert pruning.support_words(found, store) == "2 of 3, of which 1 by a quarter of the run"
+    assert pruning.support_words(found[1:], store) == "no record yet"
 
 
 def test_curves_show_mean_range_and_what_is_stated(ax):

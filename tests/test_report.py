@@ -249,6 +249,10 @@ def test_mistakes_are_named(cells, message, tmp_path):
         report.html([write(tmp_path / "01.ipynb", *title, *cells)], tmp_path)
 
 
+def test_a_cell_that_begins_with_a_plus_stays_text():
+    assert "[\\+ κ 20]" in report._typeset(["| row | n |\n|---|---|\n| + κ 20 | 1 |"])
+
+
 def test_no_notebooks(tmp_path):
     with pytest.raises(report.ReportError, match="no notebooks in"):
         report.build(Path(tmp_path), tmp_path / "report")

@@ -242,6 +242,16 @@ def test_a_compact_lenet_gives_the_same(fraction):
         assert models.count_parameters(smaller) < models.count_parameters(pruned)
 
 
+def test_sizes_of_what_is_left_by_hand():
+    model = models.LeNet().eval()
+    images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    whole, half = sparsity.sizes(model, sparsity.pruning_order(model), (0.0, 0.5), ["features.conv3"], images)
+    assert (whole["parameters"], whole["multiply_adds"]) == (61706, 1)
+    # 60 filters of 16·5·5 weights and a bias each, and 60 inputs of each of 84 units.
+    assert half["parameters"] == 61706 - 60 * 401 - 60 * 84 and 0 < half["multiply_adds"] < 1
+    assert whole["apart"] == 0 and half["apart"] < 1e-5
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_compact_vgg_gives_the_same(batch_norm):
     torch.manual_seed(0)

@@ -108,7 +108,7 @@ def test_a_verdict_needs_a_gap_of_two_standard_deviations(pair, sigma, verdict):
 def test_no_verdict_without_a_record():
     rows = selection({"without": [], "with": [record(laptop(SECOND), 0.7)]})
     assert tables.verdict(rows, "with", "without", 1.0) == "not measured yet"
-    assert tables.points(tables.gap(rows, "with", "without")) == "an unknown number of points"
+    assert tables.points(tables.gap(rows, "with", "without")) == tables.distance(None) == "–"
 
 
 def test_the_best_row_is_chosen_on_the_validation_set():
@@ -134,9 +134,51 @@ def test_means_by_learning_rate_and_the_jump_where_it_drops():
         pytest.approx(18), pytest.approx(2))  # fmt: skip
 
 
-def test_confused_pairs_come_most_frequent_first():
-    table = tables.confused_pairs([[8, 2, 0], [1, 5, 4], [0, 0, 10]], "abc", count=2)
-    assert table.frame.values.tolist() == [["b", "c", 4, 40.0], ["a", "b", 2, 20.0]]
+def test_an_origin_links_each_record_once_and_says_what_made_it(pair):
+    with_one, *_ = pair["with"]
+    said = tables.origin(pair, pair["with"])
+    for found in pair.values():
+        for each in found:
+            assert said.count(f"[{each.run.digest[:7]}](../results/{each.run.name}.json)") == 1
+    assert said.endswith("; budget laptop, 10 epochs, n = 1–2.*")
+    made = with_one.model_copy(update={"revision": "0123456789ab"})
+    assert tables.origin([made]).endswith("; budget laptop, 10 epochs, revision 0123456, n = 1.*")
+    assert tables.origin({"a": []}) == "*Source: no record yet.*"
+
+
+def test_accuracy_by_rate_bears_counts_kept_as_bytes():
+    cyclic = experiments.replace(experiments.cyclic, epochs=4)
+    right = np.array([48 if cyclic.rate(step / 1000) < 0.025 else 32 for step in range(1000)], dtype="uint8")
+    assert tables.accuracy_by_rate(record(cyclic, 0.7), {"step_correct": right}) == (75, 50)
+
+
+def test_a_caption_names_the_revisions():
+    rows = {str(i): [record(laptop(FIRST, i), 0.7).model_copy(update={"revision": name})]
+            for i, name in enumerate(("b" * 12, "a" * 12, "b" * 12))}  # fmt: skip
+    assert tables.provenance(selection(rows)) == "Budget laptop, 10 epochs, revisions aaaaaaa and bbbbbbb."
+
+
+def test_epochs_with_validation_above_training():
+    some = record(laptop(FIRST), 0.7)  # training 0.4 and 0.6, validation 0.3 and 0.7
+    assert tables.above(some) == (1, 2)
+
+
+def test_a_row_after_an_epoch_is_the_mean_of_what_learned():
+    seeds = [record(laptop(FIRST, seed), score, validation=score) for seed, score in enumerate((0.6, 0.8, 0.1))]
+    assert tables.after(seeds, -1) == pytest.approx(0.7) and tables.after(seeds, 1) == pytest.approx(0.3)
+    assert tables.after(seeds, 3) is None and tables.after([], 1) is None
+
+
+def test_first_steps_apart_is_the_largest_difference():
+    made = record(laptop(FIRST), 0.7)
+    other = made.model_copy(update={"fingerprint": [2.25]})
+    assert tables.first_steps_apart({"a": [made], "b": [other]}) == pytest.approx(0.05)
+    assert math.isnan(tables.first_steps_apart({"a": [made], "b": []}))
+
+
+def test_the_bar_is_two_standard_deviations_of_a_difference():
+    assert tables.bar(0.5) == pytest.approx(2 * 0.5 * math.sqrt(2))
+    assert tables.bar(0.5, (1, 2)) == pytest.approx(math.sqrt(1.5))
 
 
 def test_mean_and_spread_leave_out_what_is_not_there():
