@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from helpers.experiments import PRUNED
+from helpers.experiments import PRUNED, Run
 from helpers.figures import BLACK, looks_of, no_record, spaced
 from helpers.records import Record, Store, alive
 from helpers.tables import DASH, Table, links, percent
@@ -171,6 +171,14 @@ def support_words(found: Sequence[Record], store: Store, name: str = CONV3) -> s
     sizes = np.array([support_sizes(arrays, name) for arrays in paths])
     quarter, end = sizes[:, sizes.shape[1] // 4].mean(), sizes[:, -1].mean()
     return f"{end:.0f} of {paths[0][f'path_{name}'].shape[1]}, of which {quarter:.0f} by a quarter of the run"
+
+
+def norm_needed(run: Run, steps: int) -> float:
+    """‖W‖ that a filter must keep over a run of `steps` steps to enter the support at its end: ν / Σ α.
+
+    While Γ = 0, Z gains α/ν W a step, and the filter enters once ‖Z‖ exceeds 1.
+    """
+    return run.mu / sum(run.rate(step / steps) for step in range(steps))
 
 
 def solution_path(found: Sequence[Record], store: Store, ax: Axes, name: str = CONV3) -> Axes:

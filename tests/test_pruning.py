@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers import experiments, pruning
-from helpers.experiments import PRUNED
+from helpers.experiments import PRUNED, Run, Steps
 from helpers.records import Store
 from tests.test_records import record_of
 
@@ -109,6 +109,13 @@ def test_the_support_in_words(store):
     found = [recorded(store, 0, **path()), recorded(store, 1, step_loss=np.zeros(3))]
     assert pruning.support_words(found, store) == "2 of 3, of which 1 by a quarter of the run"
     assert pruning.support_words(found[1:], store) == "no record yet"
+
+
+def test_the_norm_that_enters_at_the_end_by_hand():
+    # 10 steps at rate 0.1 and 10 at 0.01: Σ α = 1.1
+    run = Run(data="mnist", model="LeNet", optimizer="dessilbi", lr=0.1, mu=22, epochs=1,
+              schedule=Steps(at=(0.5,), factor=0.1))  # fmt: skip
+    assert pruning.norm_needed(run, 20) == pytest.approx(20)
 
 
 def test_curves_show_mean_range_and_what_is_stated(ax):
