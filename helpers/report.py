@@ -8,6 +8,7 @@ its output or else of its cell; a table may also bring its caption along: `<capt
 
 from __future__ import annotations
 
+import asyncio
 import html as markup
 import os
 import re
@@ -83,13 +84,14 @@ class Chapter:
 # -------------------------------------------------------------------------------- execute
 
 
-def execute(notebooks: Path, output: Path) -> list[Path]:
-    """Runs each notebook of a folder, by name, from a clean kernel; writes the executed copies to `output`.
+def execute(notebooks: Path, output: Path, jobs: int | None = None) -> list[Path]:
+    """Runs each notebook of a folder from a clean kernel, `jobs` at a time; writes the executed copies to `output`.
 
-    Cells run in the folder `notebooks`. Raises ReportError, naming notebook and cell, where one fails.
+    Cells run in the folder `notebooks`; without `jobs`, there are as many kernels as cores. Raises ReportError, naming
+    notebook and cell, where one fails.
     """
     output.mkdir(parents=True, exist_ok=True)
-    return [_execute_one(path, output / path.name) for path in _in_order(notebooks)]
+    return asyncio.run(_execute(_in_order(notebooks), output, jobs or os.cpu_count() or 1))
 
 
 def _in_order(folder: Path) -> list[Path]:
@@ -99,29 +101,47 @@ def _in_order(folder: Path) -> list[Path]:
     return paths
 
 
-def _execute_one(source: Path, target: Path) -> Path:
+async def _execute(sources: list[Path], output: Path, jobs: int) -> list[Path]:
     import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellControlSignal, DeadKernelError
     from tqdm import tqdm
 
-    notebook = nbformat.read(source, as_version=4)
-    with tqdm(total=len(notebook.cells), desc=source.name, unit="cell") as bar:
-        client = NotebookClient(
-            notebook,
-            timeout=None,
-            kernel_name="python3",
-            resources={"metadata": {"path": source.parent}},
-            extra_arguments=["--log-level=ERROR"],  # else the kernel's own warnings tear the progress bar
-            on_cell_start=lambda cell, cell_index: bar.update(cell_index - bar.n),
-        )
-        try:
-            client.execute()
-        except (CellControlSignal, DeadKernelError) as error:
-            raise ReportError(f"{source.name}, cell {bar.n + 1}: {_reason(error)}") from None
-        bar.update(bar.total - bar.n)
-    nbformat.write(notebook, target)
-    return target
+    notebooks = [nbformat.read(source, as_version=4) for source in sources]
+    kernels = asyncio.Semaphore(jobs)
+    with tqdm(total=sum(len(each.cells) for each in notebooks), desc="notebooks", unit="cell") as bar:
+
+        async def run(notebook, source: Path) -> Path:
+            async with kernels:
+                await _execute_one(notebook, source, bar)
+            nbformat.write(notebook, output / source.name)
+            return output / source.name
+
+        return await asyncio.gather(*map(run, notebooks, sources))
+
+
+async def _execute_one(notebook, source: Path, bar) -> None:
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellControlSignal, DeadKernelError
+
+    done = 0
+
+    def count(cell, cell_index: int) -> None:
+        nonlocal done
+        bar.update(cell_index - done)
+        done = cell_index
+
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        resources={"metadata": {"path": source.parent}},
+        extra_arguments=["--log-level=ERROR"],  # else the kernel's own warnings tear the progress bar
+        on_cell_start=count,
+    )
+    try:
+        await client.async_execute()
+    except (CellControlSignal, DeadKernelError) as error:
+        raise ReportError(f"{source.name}, cell {done + 1}: {_reason(error)}") from None
+    count(None, len(notebook.cells))
 
 
 def _reason(error: Exception) -> str:

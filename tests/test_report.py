@@ -220,6 +220,15 @@ def test_execute_runs_in_the_notebooks_folder_and_leaves_them_alone(tmp_path):
     assert source.read_bytes() == before
 
 
+def test_notebooks_run_side_by_side_and_come_back_in_order(tmp_path):
+    # Each waits for what the other writes: one after the other, the first would never end.
+    wait = "import pathlib, time\npathlib.Path('{}').touch()\nwhile not pathlib.Path('{}').exists(): time.sleep(0.05)"
+    write(tmp_path / "01.ipynb", new_markdown_cell("# T"), new_code_cell(wait.format("a", "b")))
+    write(tmp_path / "02.ipynb", new_markdown_cell("# T"), new_code_cell(wait.format("b", "a")))
+    done = report.execute(tmp_path, tmp_path / "out", jobs=2)
+    assert [path.name for path in done] == ["01.ipynb", "02.ipynb"] and all(path.exists() for path in done)
+
+
 def test_a_failed_build_leaves_the_last_report(folder, tmp_path):
     shutil.copytree(folder / "report", tmp_path / "report")
     before = {path: path.read_bytes() for path in (tmp_path / "report").rglob("*") if path.is_file()}
