@@ -106,19 +106,19 @@ async def _execute(sources: list[Path], output: Path, jobs: int) -> list[Path]:
     from tqdm import tqdm
 
     notebooks = [nbformat.read(source, as_version=4) for source in sources]
-    kernels = asyncio.Semaphore(jobs)
+    kernels, threads = asyncio.Semaphore(jobs), max(1, (os.cpu_count() or 1) // jobs)
     with tqdm(total=sum(len(each.cells) for each in notebooks), desc="notebooks", unit="cell") as bar:
 
         async def run(notebook, source: Path) -> Path:
             async with kernels:
-                await _execute_one(notebook, source, bar)
+                await _execute_one(notebook, source, threads, bar)
             nbformat.write(notebook, output / source.name)
             return output / source.name
 
         return await asyncio.gather(*map(run, notebooks, sources))
 
 
-async def _execute_one(notebook, source: Path, bar) -> None:
+async def _execute_one(notebook, source: Path, threads: int, bar) -> None:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellControlSignal, DeadKernelError
 
@@ -138,7 +138,8 @@ async def _execute_one(notebook, source: Path, bar) -> None:
         on_cell_start=count,
     )
     try:
-        await client.async_execute()
+        # More threads than cores wait for each other, and spin while they do.
+        await client.async_execute(env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     except (CellControlSignal, DeadKernelError) as error:
         raise ReportError(f"{source.name}, cell {done + 1}: {_reason(error)}") from None
     count(None, len(notebook.cells))
