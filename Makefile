@@ -12,6 +12,8 @@ READY := .venv/.ready
 report: data
 	$(BIN)/python -m helpers report
 
+# One thread a process, since two run side by side: more threads than cores wait for each other, and spin while they do.
+test: export OMP_NUM_THREADS = 1
 test: data lint
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 	RECORDS_ONLY=1 $(BIN)/python -m pytest --nbval notebooks $(NBVAL)

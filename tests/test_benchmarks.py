@@ -3,6 +3,8 @@ machine makes it fail."""
 
 import json
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,7 @@ from torch import nn
 
 from benchmarks import __main__, figure, measure, memory, optimizer, page, profiles, pruned, results
 from benchmarks.plain import PlainDessiLBI
-from helpers import dessilbi, models
+from helpers import dessilbi, models, records
 
 # ------------------------------------------------------------------------------------------ timing
 
@@ -71,6 +73,14 @@ def test_bytes_of_a_step():
     net = nn.Linear(3, 2)  # 6 weights with a penalty, 2 biases without
     limits = optimizer.limits(net, bandwidth=4.0)
     assert limits == {"SGD": 8 * 5, "Adam": 8 * 7, "DessiLBI": 2 * 5 + 6 * 7, "DessiLBIAdam": 2 * 7 + 6 * 9}
+
+
+def test_the_peak_is_this_processs_own():
+    # A small process, started by this one, which holds torch: its peak must not be ours.
+    program = "from benchmarks import memory; print(memory.resident(), memory.peak())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=records.ROOT, capture_output=True, text=True, check=True)
+    now, top = map(float, done.stdout.split())
+    assert now <= top < memory.peak() / 2
 
 
 def test_growth_of_memory_leaves_the_first_epoch_out():
