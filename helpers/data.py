@@ -138,6 +138,10 @@ class Dataset:
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         return normalize(images, self.mean, self.std)
 
+    def prepare(self, images: torch.Tensor, normalize: bool = True) -> torch.Tensor:
+        """uint8 → float32 as a model takes them: normalised, or only scaled to [0, 1]."""
+        return self.normalize(images) if normalize else images.float() / 255
+
 
 def split_indices(labels: np.ndarray, validation: int = VALIDATION) -> tuple[np.ndarray, np.ndarray]:
     """The fixed split: indices to train on and to validate on, each class held in proportion.

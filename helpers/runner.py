@@ -272,8 +272,8 @@ def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray
 def _silent(model, dataset: data.Dataset, run: Run, engine: training.Engine) -> np.ndarray:
     """`probes.silent` on the first 1,000 validation images, (layers,), from the first layer to the last."""
     split = dataset.validation.first(min(1000, run.images or 1000))
-    prepare = dataset.normalize if run.normalize else (lambda images: images.float() / 255)
-    return np.array([*probes.silent(model, engine.place(prepare(split.images))).values()], np.float32)
+    images = engine.place(dataset.prepare(split.images, run.normalize))
+    return np.array([*probes.silent(model, images).values()], np.float32)
 
 
 def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: training.Engine) -> dict[str, np.ndarray]:
@@ -285,10 +285,10 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: traini
     orders = {"magnitude": sparsity.pruning_order(model)}
     if entry:
         orders["support"] = sparsity.pruning_order(model, entry)
-    prepare, found = dataset.normalize if run.normalize else (lambda images: images.float() / 255), {}
+    found = {}
     for split_name in ("validation", "test"):
         split = getattr(dataset, split_name).first(run.images)
-        images, labels = engine.place(prepare(split.images)), split.labels.to(engine.device)
+        images, labels = engine.place(dataset.prepare(split.images, run.normalize)), split.labels.to(engine.device)
         for order_name, order in orders.items():
             for layers_name, layers in experiments.PRUNED_LAYERS.items():
                 accuracies = sparsity.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)

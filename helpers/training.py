@@ -264,8 +264,7 @@ def predict(model: nn.Module, dataset: data.Dataset, split: data.Split, engine: 
     """The model's outputs (N, 10) on a split, in evaluation mode and float32, mode left as it was."""
     was_training = model.training
     model.eval()
-    prepare = dataset.normalize if normalize else (lambda images: images.float() / 255)
-    outputs = [model(engine.place(prepare(images))) for images in split.images.split(500)]
+    outputs = [model(engine.place(dataset.prepare(images, normalize))) for images in split.images.split(500)]
     model.train(was_training)
     return torch.cat(outputs).cpu()
 
