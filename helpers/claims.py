@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helpers import experiments, pruning, records, tables
+from helpers import bands, experiments, pruning, readings, records, tables
 from helpers.experiments import SECTIONS, Run
 from helpers.pruning import CONV3
+from helpers.readings import NORMED, PLAIN
 from helpers.records import Record, RecordError, Selection, Store
-from helpers.tables import NORMED, PLAIN
 
 VERDICTS = ("holds", "does not hold", "within noise", "not measured yet")
 
@@ -80,9 +80,9 @@ class Rows:
 
     def better(self, row: str, other: str) -> Part:
         """That `row` is more accurate than `other`, by more than noise."""
-        gap = tables.gap(self.found, row, other)
+        gap = readings.gap(self.found, row, other)
         said = self._with_noise(gap, row, other) if gap is not None else self._fallen(row, other)
-        return Part(tables.verdict(self.found, row, other, self.sigma), f"{row} less {other}: {said}")
+        return Part(readings.verdict(self.found, row, other, self.sigma), f"{row} less {other}: {said}")
 
     def no_better(self, row: str, other: str) -> Part:
         """That `row` is not more accurate than `other`; a difference within noise leaves that open."""
@@ -91,22 +91,22 @@ class Rows:
 
     def far(self, row: str, other: str) -> Part:
         """That `row` is more accurate by at least MUCH points."""
-        gap = tables.gap(self.found, row, other)
+        gap = readings.gap(self.found, row, other)
         return _bounded(gap, at_least=MUCH, words=f"by far: {MUCH:g} points or more")
 
     def near(self, row: str, other: str) -> Part:
         """That the two rows end at most LITTLE points apart."""
-        gap = tables.gap(self.found, row, other)
+        gap = readings.gap(self.found, row, other)
         return _bounded(gap and abs(gap), at_most=LITTLE, words=f"little: {LITTLE:g} points or less")
 
     def cheap(self, row: str, other: str) -> Part:
         """That an epoch of `row` takes at most LITTLE_TIME times as long as one of `other`."""
-        ratio = tables.time_ratio(self.found, row, other)
+        ratio = readings.time_ratio(self.found, row, other)
         return _bounded(ratio, at_most=LITTLE_TIME, words=f"{tables.text(round(ratio, 2))} × the time")
 
     def as_fast(self, row: str, other: str) -> Part:
         """That neither row takes more than LITTLE_TIME times as long as the other."""
-        ratio = tables.time_ratio(self.found, row, other)
+        ratio = readings.time_ratio(self.found, row, other)
         return self.cheap(row, other)._replace(verdict=_within(abs(math.log(ratio)), math.log(LITTLE_TIME)))
 
     def learns(self, label: str) -> bool:
@@ -118,22 +118,22 @@ class Rows:
 
         The noise of one run's test accuracy stands for that of its validation accuracy.
         """
-        ours, theirs = (tables.ahead(self.found[label]) for label in (row, other))
+        ours, theirs = (readings.ahead(self.found[label]) for label in (row, other))
         if ours is None or theirs is None:
             return Part("does not hold" if ours is None else "holds", "one of the two diverged")
-        verdict = tables.beyond(theirs - ours, self._counts(row, other), self.sigma)
+        verdict = readings.beyond(theirs - ours, self._counts(row, other), self.sigma)
         return Part(verdict, f"training ahead of validation by {tables.signed(ours)} after {tables.signed(theirs)}")
 
     def arrays(self, label: str) -> list[dict[str, np.ndarray]]:
         """The series beside each record of a row; none where they can't be read."""
-        return [each for record in self.found[label] if (each := tables.series([record], self.store))]
+        return [each for record in self.found[label] if (each := readings.series([record], self.store))]
 
     def _counts(self, *labels: str) -> list[int]:
         return [len(records.accuracies(self.found[label])) for label in labels]
 
     def _with_noise(self, gap: float, *labels: str) -> str:
         """A difference of two rows in accuracy, ± its standard deviation."""
-        deviation = tables.bar(self.sigma, self._counts(*labels)) / 2
+        deviation = readings.bar(self.sigma, self._counts(*labels)) / 2
         return tables.signed(gap) + ("" if math.isnan(deviation) else f" ± {deviation:.2f}")
 
     def _fallen(self, *labels: str) -> str:
@@ -194,8 +194,8 @@ def _cyclic(rows: Rows, label: str) -> list[Part]:
     if not arrays or any(not len(arrays[0].get(name, ())) for name in ("step_loss", "step_correct")):
         return _unmeasured("steps of the cyclic run")
     record = rows.found[label][0]
-    slow, fast = tables.accuracy_by_rate(record, arrays[0])
-    low, high = tables.by_rate(record, arrays[0]["step_loss"])
+    slow, fast = readings.accuracy_by_rate(record, arrays[0])
+    low, high = readings.by_rate(record, arrays[0]["step_loss"])
     return [
         _bounded(slow - fast, at_least=SWING, words=f"training accuracy {slow:.1f} at low rates, {fast:.1f} at high"),
         _bounded(high - low, at_least=0, words=f"loss {low:.2f} and {high:.2f}"),
@@ -205,20 +205,20 @@ def _cyclic(rows: Rows, label: str) -> list[Part]:
 def _jumps(rows: Rows, label: str) -> Part:
     record = rows.found[label][0]
     moment = record.run.schedule.at[0]
-    curve = tables.curve(record, "validation_accuracy")
+    curve = readings.curve(record, "validation_accuracy")
     if not 2 <= round(moment * record.run.epochs) < len(curve) or not np.isfinite(curve).all():
         return Part(
             "does not hold" if record.state == "diverged" else "not measured yet", "no curve of the stepped run"
         )
-    after, before = tables.jump(record, moment)
+    after, before = readings.jump(record, moment)
     # The difference of two rises takes three epochs' scores, the middle one twice: a variance of 1 + 4 + 1.
-    verdict = tables.beyond(after - before, (1, 1 / 4, 1), rows.sigma)
+    verdict = readings.beyond(after - before, (1, 1 / 4, 1), rows.sigma)
     return Part(verdict, f"where the rate drops {tables.signed(after)} in an epoch, before it {tables.signed(before)}")
 
 
 def levels_off(rows: Rows) -> list[Part]:
     record = rows.found["final"][0]
-    accuracy, loss = (tables.curve(record, f"validation_{what}") for what in ("accuracy", "loss"))
+    accuracy, loss = (readings.curve(record, f"validation_{what}") for what in ("accuracy", "loss"))
     if record.state == "diverged":
         return [Part("does not hold", tables.measured([record]))]
     if min(len(accuracy), len(loss)) < 4 or not np.isfinite([*accuracy, *loss]).all():
@@ -238,20 +238,20 @@ def levels_off(rows: Rows) -> list[Part]:
 
 
 def vgg_accuracy(rows: Rows) -> list[Part]:
-    faster = tables.rises_faster(rows.found, NORMED, PLAIN, rows.sigma)
-    gap = tables.epochs_gap(rows.found, NORMED, PLAIN)
+    faster = readings.rises_faster(rows.found, NORMED, PLAIN, rows.sigma)
+    gap = readings.epochs_gap(rows.found, NORMED, PLAIN)
     words = "one of the two diverged" if gap is None else f"mean over the epochs {tables.signed(gap)}"
     return [rows.better(NORMED, PLAIN), Part(faster, words)]
 
 
 def steadier(what: str, rows: Rows) -> list[Part]:
     """That the band of a step-level series is lower, and narrower, with batch norm."""
-    networks = tables.networks(rows.rest.runs, rows.found)
-    plain, normed = (tables.band(networks[name], rows.store, what) for name in (PLAIN, NORMED))
+    networks = bands.networks(rows.rest.runs, rows.found)
+    plain, normed = (bands.band(networks[name], rows.store, what) for name in (PLAIN, NORMED))
     parts = []
     for of, word in (("middle", "lower"), ("width", "narrower")):
-        won, lost = tables.stretches_won(plain, normed, of)
-        parts.append(Part(tables.smaller(plain, normed, of), f"{word} in {won} of {won + lost} stretches"))
+        won, lost = bands.stretches_won(plain, normed, of)
+        parts.append(Part(bands.smaller(plain, normed, of), f"{word} in {won} of {won + lost} stretches"))
     return parts
 
 
@@ -263,7 +263,7 @@ def slightly_below(rows: Rows) -> list[Part]:
 
 
 def prunable(rows: Rows) -> list[Part]:
-    whole = [record for record in rows.found[WARM] if record.test and tables.series([record], rows.store)]
+    whole = [record for record in rows.found[WARM] if record.test and readings.series([record], rows.store)]
     return [_pruned(pruning.accuracies(whole, rows.store, layers, "support"), layers)
             for layers in experiments.PRUNED_LAYERS]  # fmt: skip
 
@@ -318,7 +318,7 @@ def validation_above(mnist: Rows, cifar: Rows) -> list[Part]:
 def _above(data: str, rows: Rows, labels: Sequence[str]) -> Part:
     above = epochs = 0
     for record in (record for label in labels for record in rows.found[label] if record.test):
-        higher, of = tables.above(record)
+        higher, of = readings.above(record)
         above, epochs = above + higher, epochs + of
     return Part(_yes(above > 0) if epochs else "not measured yet", f"{data}: in {above} of {epochs} epochs")
 
@@ -427,9 +427,9 @@ class _Bench:
         here = [self.select(rest.section, table) for table, runs in SECTIONS[rest.section].items()
                 if next(iter(runs.values())).data == data]  # fmt: skip
         if data == "mnist":
-            return tables.spread(*here)
+            return readings.spread(*here)
         basic = [self.select("1", table, found.budget) for table in SECTIONS["1"]]
-        return tables.noise(self.select("1", "1.4 loss", found.budget), *basic, *here)
+        return readings.noise(self.select("1", "1.4 loss", found.budget), *basic, *here)
 
     def judge(self, claim: Claim) -> Judgement:
         rows = [self.rows(rest) for rest in claim.rests]
@@ -439,8 +439,8 @@ class _Bench:
                 if (label_runs := each.found[label])}  # fmt: skip
         counts = [len(each.found[label]) for each in rows for label in each.rest.labels]
         return Judgement(
-            claim.section, claim.words, tables.together(*(part.verdict for part in parts)),
-            "; ".join(part.words for part in parts), (min(counts), max(counts)), tables.spread(kept), _budget(rows),
+            claim.section, claim.words, readings.together(*(part.verdict for part in parts)),
+            "; ".join(part.words for part in parts), (min(counts), max(counts)), readings.spread(kept), _budget(rows),
             tuple(record for found in kept.values() for record in found),
             tuple(f"{label} ({table})" for table, labels in missing.items() for label in labels),
         )  # fmt: skip

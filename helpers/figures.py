@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.transforms import ScaledTranslation
 
+from helpers.bands import Band
 from helpers.experiments import Run
+from helpers.readings import NORMED, PLAIN
 from helpers.records import Record, Store, alive
-from helpers.tables import NORMED, PLAIN, Band
 
 # Okabe and Ito's palette, safe for colour-blind readers, in an order of clearly different lightness.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
@@ -191,7 +192,7 @@ def learning_rate(run: Run, ax: Axes) -> Axes:
 
 
 def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Sequence[Axes]:
-    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; `tables.all_rows` gives them.
+    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; see `readings.all_rows`.
 
     Rows below `floor` percent, which have not learned much, are named under the first plot in place of a point.
     """

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from helpers import experiments, records, tables
+from helpers import experiments, readings, records, tables
 from helpers.experiments import SECTIONS
 from helpers.records import ROOT, Record, RecordError, Selection, Store
 from helpers.reported import reported
@@ -70,7 +70,7 @@ def headline_row(section: str, table: str, found: Selection) -> str:
     """The row with the report's highest score; of a table that is ours, the best on the validation set."""
     stated = {label: reported(section, table, label).accuracy or 0 for label in found}
     best = max(stated, key=stated.get)
-    return best if stated[best] else tables.best_row(found) or best
+    return best if stated[best] else readings.best_row(found) or best
 
 
 def homes(notebooks: Path) -> dict[tuple[str, str], str]:

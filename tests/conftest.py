@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from helpers import data
-from helpers.records import Store
+from helpers.records import Selection, Store
+from tests import made
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,3 +69,8 @@ def ax():
     figure, ax = plt.subplots()
     yield ax
     plt.close(figure)
+
+
+@pytest.fixture
+def pair() -> Selection:
+    return made.pair()

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path.stem for path in (ROOT / "helpers").glob("*.py") if path.stem != "__init__")
-VIEWS = ("tables", "figures", "pruning", "predictions", "claims", "overview")
+VIEWS = ("tables", "readings", "bands", "figures", "pruning", "predictions", "claims", "overview")
 WITHOUT_TORCH = [name for name in ("records", "experiments", "reported", *VIEWS) if name in MODULES]
 
 

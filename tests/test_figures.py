@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from helpers import experiments, figures, tables
-from tests.test_tables import laptop, record
+from helpers import bands, experiments, figures, readings
+from tests.made import laptop, record
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_comparison_takes_the_looks_it_is_given(found, ax):
 
 
 def test_both_networks_keep_their_colours_and_differ_in_grey():
-    colours = [figures.NETWORKS[name][0] for name in (tables.PLAIN, tables.NORMED)]
+    colours = [figures.NETWORKS[name][0] for name in (readings.PLAIN, readings.NORMED)]
     assert [colour for colour, _ in figures.TWO_PAIRS] == colours * 2 and len(set(figures.TWO_PAIRS)) == 4
-    assert figures.NETWORKS[tables.PLAIN][1:] != figures.NETWORKS[tables.NORMED][1:]
+    assert figures.NETWORKS[readings.PLAIN][1:] != figures.NETWORKS[readings.NORMED][1:]
 
 
 def test_smoothing_is_a_running_mean_that_is_exact_at_the_ends():
@@ -90,12 +90,12 @@ def test_points_are_marked_sparsely_and_not_all_at_the_same_places():
 
 def made(values, ended=(), notes=(), at=None):
     at = np.arange(len(values)) if at is None else np.array(at)
-    return tables.Band(at, np.array(values, float), np.array(values, float) + 1, 100, 3, 4, ended, notes)
+    return bands.Band(at, np.array(values, float), np.array(values, float) + 1, 100, 3, 4, ended, notes)
 
 
 def test_bands_show_raw_range_smoothed_edges_and_what_is_missing(ax):
     plain = made([1.0, 2, 3, 4, 5], ended=(4,), notes=("0.002 diverged at step 4",))
-    assert figures.bands({tables.PLAIN: plain, tables.NORMED: made([0.0] * 5)}, "loss", ax, window=3) is ax
+    assert figures.bands({readings.PLAIN: plain, readings.NORMED: made([0.0] * 5)}, "loss", ax, window=3) is ax
     assert ax.get_title(loc="left") == "VGG-A: 0.002 diverged at step 4"
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["VGG-A, 3 of 4 runs", "VGG-A + BN, 3 of 4 runs"]
@@ -109,14 +109,14 @@ def test_bands_show_raw_range_smoothed_edges_and_what_is_missing(ax):
 
 
 def test_a_window_is_in_steps_also_where_few_are_measured(ax):
-    figures.bands({tables.PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=30)
+    figures.bands({readings.PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=30)
     assert ax.lines[0].get_ydata() == pytest.approx([1.5, 3, 4.5])
-    figures.bands({tables.PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=10)
+    figures.bands({readings.PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=10)
     assert ax.lines[2].get_ydata() == pytest.approx([0, 3, 6])
 
 
 def test_bands_without_a_record_say_so_and_name_the_rates(ax):
-    figures.bands({tables.PLAIN: made([], notes=("0.002 has no record yet",))}, "loss", ax)
+    figures.bands({readings.PLAIN: made([], notes=("0.002 has no record yet",))}, "loss", ax)
     assert ax.texts[0].get_text() == "no record yet"
     assert ax.get_title(loc="left") == "VGG-A: 0.002 has no record yet"
 
@@ -127,11 +127,11 @@ def test_long_notes_are_broken_into_lines():
 
 
 def test_a_logarithmic_band_may_hold_zeros(ax):
-    zeros = tables.Band(np.arange(9), np.zeros(9), np.r_[np.zeros(6), 1.0, 10, 10], 9, 3, 4, (), ())
+    zeros = bands.Band(np.arange(9), np.zeros(9), np.r_[np.zeros(6), 1.0, 10, 10], 9, 3, 4, (), ())
     low, high = figures._seen_range([zeros], log=True)
     assert 0.9 < low < 1 and high > 10
     assert figures._seen_range([made([-1.0])._replace(high=np.array([0.0]))], log=True) == (None, None)
-    assert figures.bands({tables.PLAIN: zeros}, "x", ax, log=True).get_yscale() == "log"
+    assert figures.bands({readings.PLAIN: zeros}, "x", ax, log=True).get_yscale() == "log"
 
 
 def around(loss):

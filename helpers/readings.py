@@ -1,0 +1,239 @@
+"""The numbers and verdicts that readings cite: gaps and their noise, what a run's curves show, times. Everything is
+computed from the records it is given; nothing is trained here, and nothing chosen on the test set."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from helpers import experiments, records
+from helpers.records import Record, Selection, Store
+from helpers.reported import reported
+from helpers.tables import Table
+
+PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tables and figures give them
+
+
+# ------------------------------------------------------------------------------------------ what a difference proves
+
+
+def noise(pair: Mapping[str, list[Record]], *others: Mapping[str, list[Record]]) -> float:
+    """How far two runs that differ in nothing real end apart: the standard deviation of one run's accuracy, in points.
+
+    `pair` has two rows that compute the same function: their gap over √2 is one estimate. Rows of `pair` or `others`
+    with several seeds give more, pooled over rows. The largest is returned: one estimate from two runs is a poor one.
+    NaN if there is nothing to estimate it from.
+    """
+    first, second = (records.mean(records.accuracies(found)) for found in list(pair.values())[:2])
+    estimates = [] if first is None or second is None else [100 * abs(first - second) / math.sqrt(2)]
+    return max([*estimates, spread(pair, *others)], key=lambda value: (not math.isnan(value), value))
+
+
+def spread(*selections: Mapping[str, list[Record]]) -> float:
+    """The standard deviation of one run's accuracy over seeds, in points, pooled over the rows that have several.
+
+    Each run counts once, in however many tables it stands; runs that learned nothing, which all end alike, don't count.
+    NaN where no row has several.
+    """
+    repeated = {found[0].run: records.std(records.accuracies(found)) for rows in selections
+                for found in rows.values() if sum(map(records.learned, found)) > 1}  # fmt: skip
+    return 100 * math.sqrt(records.mean(each**2 for each in repeated.values())) if repeated else math.nan
+
+
+def gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
+    """Accuracy of `row` less that of `other`, in points; None where one has no accuracy."""
+    a, b = (records.mean(records.accuracies(selection[label])) for label in (row, other))
+    return None if a is None or b is None else 100 * (a - b)
+
+
+def reported_gap(section: str, table: str, row: str, other: str) -> float:
+    """The same difference as the report states it, in points."""
+    return 100 * (reported(section, table, row).accuracy - reported(section, table, other).accuracy)
+
+
+def verdict(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> str:
+    """Whether `row` does better than `other`: "holds", "does not hold" or "within noise" (or "not measured yet").
+
+    The difference of two means over n₁ and n₂ runs has the standard deviation σ·√(1/n₁ + 1/n₂); twice that is noise.
+    A row all of whose runs diverged is worse than any that has an accuracy, and no better than another that diverged.
+    """
+    if all(selection[label] for label in (row, other)) and gap(selection, row, other) is None:
+        return "holds" if records.accuracies(selection[row]) else "does not hold"
+    counts = [len(records.accuracies(selection[label])) for label in (row, other)]
+    return beyond(gap(selection, row, other), counts, sigma)
+
+
+def beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str:
+    """The verdict on a difference (points) of two means over so many runs each."""
+    if difference is None or math.isnan(sigma):
+        return "not measured yet"
+    within = abs(difference) <= bar(sigma, counts)
+    return "within noise" if within else "holds" if difference > 0 else "does not hold"
+
+
+def bar(sigma: float, counts: Sequence[float] = (1, 1)) -> float:
+    """How far apart (points) means over so many runs each have to be before that says more than noise: two standard
+    deviations of their difference."""
+    return 2 * sigma * math.sqrt(sum(1 / count for count in counts))
+
+
+def together(*verdicts: str) -> str:
+    """The verdict on a claim of several parts: it holds if each part does, and fails if one does."""
+    return next(each for each in ("not measured yet", "does not hold", "within noise", "holds") if each in verdicts)
+
+
+# ------------------------------------------------------------------------------------------ rows beside rows
+
+
+def best_row(selection: Mapping[str, list[Record]]) -> str | None:
+    """The label with the highest mean *validation* accuracy after the last epoch: nothing is chosen on the test set."""
+    scores = {
+        label: records.mean(record.history["validation_accuracy"][-1] for record in found if record.test)
+        for label, found in selection.items()
+    }
+    known = {label: value for label, value in scores.items() if value is not None}
+    return max(known, key=known.get) if known else None
+
+
+def merged(selections: Mapping[str, Selection]) -> dict[str, list[Record]]:
+    """The rows of several tables as one: "table: row" → records."""
+    return {f"{table}: {label}": found for table, rows in selections.items() for label, found in rows.items()}
+
+
+def all_rows(section: str, selections: Mapping[str, Mapping[str, list[Record]]]) -> pd.DataFrame:
+    """Every distinct run of a section once: table, row, accuracy, parameters, seconds per epoch."""
+    seen = {}
+    for table, selection in selections.items():
+        for label, found in selection.items():
+            if found and found[0].test:
+                seen.setdefault(found[0].run, {
+                    "section": section, "table": table, "row": label,
+                    "accuracy": records.mean(records.accuracies(found)), "parameters": found[0].parameters,
+                    "seconds_per_epoch": records.mean(record.fastest_epoch for record in found),
+                })  # fmt: skip
+    return pd.DataFrame(list(seen.values()))
+
+
+def after(found: Sequence[Record], epoch: int, name: str = "validation_accuracy") -> float | None:
+    """A row's `name` after an epoch (1 is the first, -1 the last), mean over the seeds that learned something."""
+    curves = [curve(each, name) for each in records.alive(list(found)) if each.test]
+    return records.mean(float(each[epoch - (epoch > 0)]) for each in curves if len(each) >= abs(epoch))
+
+
+def ahead(found: Sequence[Record]) -> float | None:
+    """Training less validation accuracy after the last epoch, in points, mean over seeds: how far a row overfits."""
+    ends = [(curve(each, "train_accuracy"), curve(each, "validation_accuracy")) for each in found if each.test]
+    return records.mean(100 * float(train[-1] - validation[-1]) for train, validation in ends
+                        if len(train) and len(validation) and np.isfinite(train[-1] - validation[-1]))  # fmt: skip
+
+
+def above(record: Record) -> tuple[int, int]:
+    """In how many epochs validation accuracy is above training accuracy, and of how many."""
+    validation, train = (curve(record, f"{split}_accuracy") for split in ("validation", "train"))
+    both = [a > b for a, b in zip(validation, train)]
+    return sum(map(bool, both)), len(both)
+
+
+def epochs_gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
+    """Validation accuracy of `row` less that of `other`, mean over all epochs, in points: which one rises faster."""
+    means = [records.mean(records.mean(each.history["validation_accuracy"]) for each in selection[label] if each.test)
+             for label in (row, other)]  # fmt: skip
+    return None if None in means else 100 * (means[0] - means[1])
+
+
+def rises_faster(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> str:
+    """Whether validation accuracy of `row` rises faster: its mean over the epochs is higher by more than noise.
+
+    Noise is that of `verdict`, of one epoch's accuracy; the mean over several has less, so the bar is high.
+    """
+    counts = [len(records.accuracies(selection[label])) for label in (row, other)]
+    return beyond(epochs_gap(selection, row, other), counts, sigma)
+
+
+def misses(section: str, table: str, selection: Mapping[str, list[Record]]) -> float:
+    """How far, on average, the accuracies of a table lie from the report's, in points; NaN where one is missing."""
+    ours = {label: records.mean(records.accuracies(found)) for label, found in selection.items()}
+    gaps = [abs(ours[label] - reported(section, table, label).accuracy) if ours[label] is not None else math.nan
+            for label in selection if reported(section, table, label).accuracy is not None]  # fmt: skip
+    return 100 * sum(gaps) / len(gaps) if gaps else math.nan
+
+
+def first_steps_apart(pair: Mapping[str, Sequence[Record]]) -> float:
+    """How far two rows are apart in the losses of their first five steps (their fingerprints); NaN without both."""
+    first = [np.array(found[0].fingerprint) for found in pair.values() if found][:2]
+    return float(np.abs(np.subtract(*first)).max()) if len(first) == 2 else math.nan
+
+
+def time_ratio(selection: Mapping[str, list[Record]], row: str, other: str) -> float:
+    """Seconds an epoch of `row` over those of `other`, fastest epochs; NaN where one has no record."""
+    ours, theirs = (records.mean(each.fastest_epoch for each in selection[label]) for label in (row, other))
+    return ours / theirs if ours and theirs else math.nan
+
+
+def reported_time_ratio(section: str, table: str, row: str, other: str) -> float:
+    """The same ratio as the report states it; NaN where it gives no times."""
+    ours, theirs = (reported(section, table, label).seconds for label in (row, other))
+    return ours / theirs if ours and theirs else math.nan
+
+
+def times(pairs: Mapping[str, Mapping[str, list[Record]]], section: str, table: str) -> Table:
+    """Seconds an epoch of VGG-A without and with batch norm, and their ratio, for each of `pairs` and the report."""
+    epochs = experiments.SECTIONS[section][table][PLAIN].epochs
+    entries = []
+    for name, rows in pairs.items():
+        seconds = {label: records.mean(each.fastest_epoch for each in rows[label]) for label in (PLAIN, NORMED)}
+        entries.append({"": name, **seconds, "ratio": time_ratio(rows, NORMED, PLAIN)})
+    stated = {label: reported(section, table, label).seconds for label in (PLAIN, NORMED)}
+    entries.append({"": "report", **{label: seconds and seconds / epochs for label, seconds in stated.items()},
+                    "ratio": reported_time_ratio(section, table, NORMED, PLAIN)})  # fmt: skip
+    return Table(pd.DataFrame(entries), "Seconds an epoch, and those with batch norm over those without.")
+
+
+# ------------------------------------------------------------------------------------------ one run's curves
+
+
+def curve(record: Record, name: str) -> np.ndarray:
+    """One series of a record's history, (epochs,); NaN where it holds no number."""
+    return np.array([math.nan if value is None else value for value in record.history.get(name, [])], dtype=float)
+
+
+def series(found: list[Record], store: Store) -> dict[str, np.ndarray]:
+    """The arrays beside a row's first record; none if there is no record, or their file can't be read."""
+    try:
+        return store.arrays(found[0]) if found else {}
+    except records.RecordError:
+        return {}
+
+
+def silent(found: Sequence[Record], store: Store) -> float:
+    """Share (0 to 1) of channels that are silent (`probes.silent`) in the layer that has most of them, the mean over a
+    row's runs; NaN where no record has it."""
+    kept = [series([record], store).get("silent", ()) for record in found]
+    largest = [max(shares) for shares in kept if len(shares)]
+    return float(np.mean(largest)) if largest else math.nan
+
+
+def accuracy_by_rate(record: Record, arrays: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """Training accuracy (%) of `record` in the steps with the lowest and with the highest quarter of rates."""
+    # Divided first: a hundred times a count overflows the byte that it is kept in.
+    return by_rate(record, 100 * (arrays["step_correct"] / record.run.batch_size))
+
+
+def by_rate(record: Record, values: Sequence[float]) -> tuple[float, float]:
+    """Means of a step-level series of `record` where the learning rate is in its lowest and in its highest quarter.
+
+    The first cycle is left out: there the network has only begun to learn.
+    """
+    rates = np.array([record.run.rate(step / len(values)) for step in range(len(values))])
+    low, high = np.quantile(rates, (0.25, 0.75))
+    settled = np.arange(len(values)) > 0.15 * len(values)
+    groups = np.asarray(values, dtype=float)[settled & (rates <= low)], np.asarray(values)[settled & (rates >= high)]
+    return tuple(float(group.mean()) if len(group) else math.nan for group in groups)
+
+
+def jump(record: Record, at: float) -> tuple[float, float]:
+    """How much validation accuracy rose (points) in the epoch after the moment `at` (0 to 1), and in that before."""
+    accuracy = 100 * np.array(record.history["validation_accuracy"])
+    epoch = round(at * record.run.epochs)
+    return float(accuracy[epoch] - accuracy[epoch - 1]), float(accuracy[epoch - 1] - accuracy[epoch - 2])

@@ -1,0 +1,34 @@
+"""Records made up for tests of tables, readings, bands and figures, with numbers that can be worked out by hand."""
+
+from helpers import experiments
+from helpers.records import Record, Score, Selection
+
+FIRST, SECOND = experiments.SECTION_1["1.2 batch norm"].values()
+
+
+def record(run, accuracy, *, validation=None, seconds=(10.0, 10.0), parameters=1000):
+    history = {
+        "train_loss": [2.0, 1.0], "train_accuracy": [0.4, 0.6], "validation_loss": [2.0, 1.0],
+        "validation_accuracy": [0.3, accuracy if validation is None else validation], "seconds": list(seconds),
+    }  # fmt: skip
+    return Record(
+        run=run, state="diverged" if accuracy is None else "done", diverged_at=1234 if accuracy is None else None,
+        test=None if accuracy is None else Score(loss=1.0, accuracy=accuracy), history=history, parameters=parameters,
+        seconds_per_epoch=seconds[0], fingerprint=[2.3], weights="", engine={}, machine={}, revision="",
+    )  # fmt: skip
+
+
+def laptop(run, seed=0):
+    return experiments.replace(experiments.at(run, "laptop"), seed=seed)
+
+
+def selection(rows, larger=None):
+    return Selection("laptop", rows, [label for label, found in rows.items() if not found], larger or {})
+
+
+def pair():
+    """Two rows, one of them with two seeds: 70 % against 71 and 73 %."""
+    return selection({
+        "without": [record(laptop(FIRST), 0.70)],
+        "with": [record(laptop(SECOND, seed), accuracy) for seed, accuracy in enumerate((0.71, 0.73))],
+    })  # fmt: skip

@@ -1,0 +1,165 @@
+"""Numbers and verdicts of readings, on records made up with numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from helpers import experiments, readings, records, tables
+from tests.made import FIRST, SECOND, laptop, record, selection
+
+
+def test_noise_is_the_gap_of_a_pair_over_root_two_or_the_pooled_spread_of_seeds_if_larger(pair):
+    same = {"a": [record(laptop(FIRST), 0.70)], "b": [record(laptop(SECOND), 0.71)]}
+    assert readings.noise(same) == pytest.approx(1 / math.sqrt(2))
+    assert readings.noise(same, pair) == pytest.approx(2 / math.sqrt(2))  # .71 and .73
+    assert math.isnan(readings.noise({"a": [], "b": []}))
+
+
+@pytest.mark.parametrize(
+    "sigma, verdict",
+    # The gap is 2 points over 1 and 2 runs: noise is 2·σ·√(1 + 1/2) = 2.449 σ.
+    [(0.8, "holds"), (0.82, "within noise"), (math.nan, "not measured yet")],
+)
+def test_a_verdict_needs_a_gap_of_two_standard_deviations(pair, sigma, verdict):
+    assert readings.gap(pair, "with", "without") == pytest.approx(2)
+    assert readings.verdict(pair, "with", "without", sigma) == verdict
+    assert readings.verdict(pair, "without", "with", sigma) == verdict.replace("holds", "does not hold")
+
+
+def test_no_verdict_without_a_record():
+    rows = selection({"without": [], "with": [record(laptop(SECOND), 0.7)]})
+    assert readings.verdict(rows, "with", "without", 1.0) == "not measured yet"
+    assert tables.points(readings.gap(rows, "with", "without")) == tables.distance(None) == "–"
+
+
+def test_the_best_row_is_chosen_on_the_validation_set():
+    rows = selection({"a": [record(laptop(FIRST), 0.9, validation=0.5)],
+                      "b": [record(laptop(SECOND), 0.1, validation=0.6)]})  # fmt: skip
+    assert readings.best_row(rows) == "b"
+    assert readings.best_row(selection({"a": []})) is None
+
+
+def test_each_run_counts_once_among_all_rows(pair):
+    frame = readings.all_rows("1", {"one": pair, "two": pair})
+    assert list(frame["row"]) == ["without", "with"] and set(frame["table"]) == {"one"}
+
+
+def test_means_by_learning_rate_and_the_jump_where_it_drops():
+    cyclic = experiments.replace(experiments.cyclic, epochs=4)
+    values = [cyclic.rate(step / 1000) for step in range(1000)]
+    low, high = readings.by_rate(record(cyclic, 0.7), values)
+    # A triangle spends its time evenly between 0.01 and 0.04: the outer quarters average 0.01375 and 0.03625.
+    assert (low, high) == (pytest.approx(0.01375, rel=0.02), pytest.approx(0.03625, rel=0.02))
+    assert readings.jump(record(laptop(FIRST), 0.7).model_copy(update={"history": {
+        "validation_accuracy": [0.1, 0.2, 0.3, 0.32, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]}}), 0.4) == (
+        pytest.approx(18), pytest.approx(2))  # fmt: skip
+
+
+def test_accuracy_by_rate_bears_counts_kept_as_bytes():
+    cyclic = experiments.replace(experiments.cyclic, epochs=4)
+    right = np.array([48 if cyclic.rate(step / 1000) < 0.025 else 32 for step in range(1000)], dtype="uint8")
+    assert readings.accuracy_by_rate(record(cyclic, 0.7), {"step_correct": right}) == (75, 50)
+
+
+def test_epochs_with_validation_above_training():
+    some = record(laptop(FIRST), 0.7)  # training 0.4 and 0.6, validation 0.3 and 0.7
+    assert readings.above(some) == (1, 2)
+
+
+def test_a_row_after_an_epoch_is_the_mean_of_what_learned():
+    seeds = [record(laptop(FIRST, seed), score, validation=score) for seed, score in enumerate((0.6, 0.8, 0.1))]
+    assert readings.after(seeds, -1) == pytest.approx(0.7) and readings.after(seeds, 1) == pytest.approx(0.3)
+    assert readings.after(seeds, 3) is None and readings.after([], 1) is None
+
+
+def test_first_steps_apart_is_the_largest_difference():
+    made = record(laptop(FIRST), 0.7)
+    other = made.model_copy(update={"fingerprint": [2.25]})
+    assert readings.first_steps_apart({"a": [made], "b": [other]}) == pytest.approx(0.05)
+    assert math.isnan(readings.first_steps_apart({"a": [made], "b": []}))
+
+
+def test_the_bar_is_two_standard_deviations_of_a_difference():
+    assert readings.bar(0.5) == pytest.approx(2 * 0.5 * math.sqrt(2))
+    assert readings.bar(0.5, (1, 2)) == pytest.approx(math.sqrt(1.5))
+
+
+def test_mean_and_spread_leave_out_what_is_not_there():
+    assert records.mean([1.0, None, 3.0]) == 2 and records.mean([None]) is None
+    assert records.std([1.0]) is None
+
+
+def test_times_are_compared_by_the_fastest_epochs(pair):
+    pair = selection({"with": [record(laptop(SECOND), 0.7, seconds=(30.0, 12.0))],
+                      "without": [record(laptop(FIRST), 0.7, seconds=(10.0, 10.0))], "none": []})  # fmt: skip
+    assert readings.time_ratio(pair, "with", "without") == 1.2 and math.isnan(readings.time_ratio(pair, "with", "none"))
+    assert readings.reported_time_ratio("1", "1.2 batch norm", "with", "without") == pytest.approx(496.68 / 493.27)
+    assert math.isnan(readings.reported_time_ratio("1", "1.2 batch norm", "with", "none"))
+
+
+def test_seconds_of_both_networks_stand_beside_the_reports():
+    rows = {
+        readings.PLAIN: [record(laptop(FIRST), 0.7)],
+        readings.NORMED: [record(laptop(SECOND), 0.7, seconds=(15.0, 20.0))],
+    }
+    frame = readings.times({"SGD": rows, "Adam": {readings.PLAIN: [], readings.NORMED: []}}, "2", "2.1 accuracy").frame
+    assert frame.iloc[0].tolist() == ["SGD", 10, 15, 1.5] and frame.iloc[1].isna().sum() == 3
+    assert frame.iloc[2].tolist() == [
+        "report",
+        pytest.approx(14.53),
+        pytest.approx(18.34),
+        pytest.approx(18.34 / 14.53),
+    ]
+
+
+def test_the_distance_from_the_report_is_a_mean_over_the_rows(pair):
+    # .70 against .716 and .72 against .718
+    assert readings.misses("1", "1.2 batch norm", pair) == pytest.approx(0.9)
+    assert math.isnan(readings.misses("1", "1.2 batch norm", {"with": [], "without": pair["without"]}))
+
+
+def test_which_rises_faster_is_the_mean_over_the_epochs(pair):
+    # Validation .3 and .7 against .3 and .71, .3 and .73: means .5 against .51, a gap of 1 point; noise 2.449 σ.
+    assert readings.epochs_gap(pair, "with", "without") == pytest.approx(1)
+    assert [readings.rises_faster(pair, "with", "without", sigma) for sigma in (0.4, 0.42)] == ["holds", "within noise"]
+    assert readings.rises_faster({"a": [], "b": []}, "a", "b", 1.0) == "not measured yet"
+
+
+def test_a_claim_of_several_parts():
+    assert readings.together("holds", "holds") == "holds"
+    assert readings.together("holds", "within noise") == "within noise"
+    assert readings.together("within noise", "does not hold", "holds") == "does not hold"
+    assert readings.together("does not hold", "not measured yet") == "not measured yet"
+
+
+def test_a_row_that_diverged_loses():
+    rows = selection({"a": [record(laptop(FIRST), 0.7)], "b": [record(laptop(SECOND), None)], "c": []})
+    assert readings.verdict(rows, "a", "b", math.nan) == "holds"
+    assert readings.verdict(rows, "b", "a", 1.0) == readings.verdict(rows, "b", "b", 1.0) == "does not hold"
+    assert readings.verdict(rows, "b", "c", 1.0) == "not measured yet"
+
+
+def test_how_far_training_is_ahead():
+    # Training accuracy ends at .6 in both; validation at .5 and at .7.
+    found = [record(laptop(FIRST), 0.7, validation=0.5), record(laptop(FIRST), 0.7), record(laptop(FIRST), None)]
+    assert readings.ahead(found[:1]) == pytest.approx(10) and readings.ahead(found) == pytest.approx(0)
+    assert readings.ahead(found[2:]) is None
+
+
+def test_runs_that_learned_nothing_are_told_and_left_out_where_others_learned():
+    seeds = [record(laptop(experiments.base, seed), accuracy) for seed, accuracy in enumerate((0.9, 0.1, 0.8))]
+    assert tables.measured(seeds) == "85.00 ± 7.07 (1 of 3 learned nothing)"
+    assert readings.gap({"a": seeds, "b": seeds[:1]}, "a", "b") == pytest.approx(-5)
+    assert tables.measured(seeds[1:2]) == "10.00"
+    assert readings.spread({"a": seeds}) == pytest.approx(100 * np.std([0.9, 0.8], ddof=1))
+    assert math.isnan(readings.spread({"a": seeds[:2]}))
+
+
+def test_the_layer_with_most_silent_channels_counts(monkeypatch):
+    shares = {0: np.array([0.0, 0.5]), 1: np.array([0.25, 0.0]), 2: None}
+    monkeypatch.setattr(readings, "series", lambda found, store: (
+        {} if shares[found[0].run.seed] is None else {"silent": shares[found[0].run.seed]}))  # fmt: skip
+    runs = [record(laptop(FIRST, seed), 0.7) for seed in shares]
+    assert readings.silent(runs, None) == 0.375
+    assert math.isnan(readings.silent(runs[2:], None)) and math.isnan(readings.silent([], None))
