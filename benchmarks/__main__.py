@@ -9,7 +9,7 @@ import time
 from tqdm import tqdm
 
 from benchmarks import batches, figure, memory, optimizer, page, profiles, pruned, records, results, table, training
-from helpers import runner
+from helpers import making
 
 PARTS = {name: part for module in (optimizer, training, profiles, pruned, batches, records, table, memory)
          for name, part in module.PARTS.items()}  # fmt: skip
@@ -25,7 +25,7 @@ def chosen(only: str | None) -> dict:
 
 def measure(parts: dict, repeats: int, path) -> dict[str, str]:
     """Measures `parts`, with a bar, and writes after each; gives the reasons of those that could not be measured."""
-    provenance = {"machine": runner.machine(), "revision": runner.revision(), "repeats": repeats}
+    provenance = {"machine": making.machine(), "revision": making.revision(), "repeats": repeats}
     known, failed = results.read(path), {}
     with tqdm(parts.items(), desc="benchmarks", unit="part") as bar:
         for name, part in bar:

@@ -140,7 +140,7 @@ def verify(section: Section = None, table: Table = None, results: Results = None
     """Replay the first steps of each record and compare them with its fingerprint."""
     from tqdm import tqdm
 
-    from helpers import runner
+    from helpers import making
 
     store = Store(results)
     wanted = {run.name for row in experiments.rows(section, table) for budget in experiments.BUDGETS
@@ -149,7 +149,7 @@ def verify(section: Section = None, table: Table = None, results: Results = None
     bad = list(faults.values())
     chosen = [record for name, record in known.items() if name in wanted or (section is None and table is None)]
     for record in tqdm(chosen, desc="verify", unit="record", disable=None):
-        difference = runner.verify(record, store)
+        difference = making.verify(record, store)
         if difference:
             bad.append(f"{store.path(record.run)}: {difference}")
     print("\n".join([*bad, f"{len(chosen)} records verified, {len(bad)} at fault"]))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import __main__, data, experiments, records, runner, training
+from helpers import __main__, data, experiments, making, records, runner, training
 from helpers.experiments import Run
 from helpers.records import RecordError, Store
 
@@ -43,7 +43,7 @@ def tiny(name: str, root=None) -> data.Dataset:
 def declare(patch) -> None:
     patch(data, "load", tiny)
     patch(data, "fetch", lambda name, root=None: None)
-    patch(runner, "revision", lambda: "revision")  # two processes a record
+    patch(making, "revision", lambda: "revision")  # two processes a record
     patch(experiments, "SECTIONS", {"1": {"small": ROWS}})
 
 
@@ -264,7 +264,7 @@ def test_a_mask_is_the_support_of_another_run(random, store):
     assert 0 < (entries["entry_features.conv3.weight"] <= 2).sum() < 120
     zero = np.abs(weights["features.conv3.weight"].reshape(120, -1)).max(1) == 0
     assert (weights["features.conv3.bias"][zero] == 0).all()
-    assert runner.verify(record, store) is None
+    assert making.verify(record, store) is None
 
 
 # ------------------------------------------------------------------------------------------ stopped
@@ -374,7 +374,7 @@ def test_waits_for_a_start_that_is_being_made_elsewhere(chain, store):
     with store.claim(first):
         waiting = start(child_works, store.folder, [second], None, runner.Settings())
         eventually(lambda: (store.work / f"{second.name}.lock").exists())
-        runner.make(first, store)
+        making.make(first, store)
     assert finish(waiting) == 0
     assert store.read(second).state == "done"
 
@@ -409,7 +409,7 @@ def half_done(store: Store, run: Run = NET) -> dict:
     """Leaves a checkpoint of `run` after 4 steps."""
     steps = []
     with store.claim(run), pytest.raises(runner.Interrupted, match="stopped after 4 of 9 steps"):
-        runner.make(run, store, stop=lambda: steps.append(1) or len(steps) == 4)
+        making.make(run, store, stop=lambda: steps.append(1) or len(steps) == 4)
     return torch.load(store.checkpoint(run), weights_only=True)
 
 
@@ -513,15 +513,15 @@ def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
     monkeypatch.setattr(training, "choose_engine", lambda *options: timed.append(options) or training.Engine())
     run = experiments.replace(DIGITS, images=None)
     for bar, deadline in ((None, None), (0, 1e12), (1, 2e12)):
-        runner._engine(run, store, runner.Settings(bar=bar, deadline=deadline))
+        making._engine(run, store, runner.Settings(bar=bar, deadline=deadline))
     assert len(timed) == 1
     (store.work / "engines.json").write_text("[1]")
-    runner._engine(run, store, runner.Settings())
+    making._engine(run, store, runner.Settings())
     assert len(timed) == 2
 
 
 def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "PLAIN", {**runner.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
+    monkeypatch.setattr(making, "PLAIN", {**making.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
     runner.work([experiments.replace(DIGITS, epochs=8)], store)
     out = capsys.readouterr().err
     assert not set(out) & {"\r", "\x1b"}
@@ -531,9 +531,9 @@ def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
 def test_on_a_terminal_a_bar_shows_loss_accuracy_and_time_left(store, capsys):
     trainer = training.Trainer(DIGITS, training.Engine(), 25)
     trainer.step = 25
-    with runner._bar(DIGITS, trainer, 25, 0) as tick:
+    with making._bar(DIGITS, trainer, 25, 0) as tick:
         tick(trainer)
-        runner.tqdm._instances.copy().pop().refresh()
+        making.tqdm._instances.copy().pop().refresh()
     out = capsys.readouterr().err
     assert "\r" in out and "loss=0.000" in out and "accuracy=0.000" in out and "<" in out
 
@@ -541,15 +541,15 @@ def test_on_a_terminal_a_bar_shows_loss_accuracy_and_time_left(store, capsys):
 def test_verify_replays_the_first_steps(store, chain):
     first, second, _ = chain
     for record in runner.work([first, second, BROKEN], store):
-        assert runner.verify(record, store) is None
+        assert making.verify(record, store) is None
     record = store.read(first)
     wrong = [record.fingerprint[0], record.fingerprint[1] + 0.001, *record.fingerprint[2:]]
     store.write(record.model_copy(update={"fingerprint": wrong}))
-    assert "loss at step 1 is" in runner.verify(store.read(first), store)
-    assert "fingerprint has 4 losses" in runner.verify(record.model_copy(update={"fingerprint": wrong[:4]}), store)
-    assert "made by recipe 0" in runner.verify(record.model_copy(update={"recipe": 0}), store)
+    assert "loss at step 1 is" in making.verify(store.read(first), store)
+    assert "fingerprint has 4 losses" in making.verify(record.model_copy(update={"fingerprint": wrong[:4]}), store)
+    assert "made by recipe 0" in making.verify(record.model_copy(update={"recipe": 0}), store)
     store.path(first).unlink()
-    assert "which has no record" in runner.verify(store.read(second), store)
+    assert "which has no record" in making.verify(store.read(second), store)
 
 
 # ------------------------------------------------------------------------------------------ in a notebook
