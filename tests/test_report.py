@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers import report
+from helpers import chapters, paper, report
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="60"><rect width="{0}" height="60"/></svg>'
 RECORD = '<p><a href="../results/run.json">record</a></p>'
@@ -142,7 +142,7 @@ def test_the_site_loads_nothing_from_elsewhere(folder):
 
 def test_the_pdf_has_contents_page_numbers_and_whole_tables(printed):
     pages = printed.split("\f")
-    assert report.TITLE in pages[0]
+    assert chapters.TITLE in pages[0]
     assert re.search(r"Second chapter[\s.\u2060]+4", pages[1])
     assert pages[2].split()[-1] == "3"
     assert "2 tables and 2 figures" in " ".join(pages[0].split())
@@ -205,7 +205,7 @@ def test_in_a_browser(folder):
 def test_a_failing_cell_is_named(tmp_path):
     write(tmp_path / "01.ipynb", new_markdown_cell("# T"), new_code_cell("raise ValueError('first\\nlast')"))
     before = (tmp_path / "01.ipynb").read_bytes()
-    with pytest.raises(report.ReportError, match=r"^01\.ipynb, cell 2: last$"):
+    with pytest.raises(chapters.ReportError, match=r"^01\.ipynb, cell 2: last$"):
         report.execute(tmp_path, tmp_path / "out")
     assert (tmp_path / "01.ipynb").read_bytes() == before
 
@@ -234,7 +234,7 @@ def test_a_failed_build_leaves_the_last_report(folder, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "report").rglob("*") if path.is_file()}
     (tmp_path / "notebooks").mkdir()
     write(tmp_path / "notebooks" / "01.ipynb", new_markdown_cell("# T\n\n[Table](#tab-none)"))
-    with pytest.raises(report.ReportError, match="tab-none"):
+    with pytest.raises(chapters.ReportError, match="tab-none"):
         report.build(tmp_path / "notebooks", tmp_path / "report", run=False)
     after = {path: path.read_bytes() for path in (tmp_path / "report").rglob("*") if path.is_file()}
     assert after == before
@@ -254,16 +254,16 @@ def test_a_failed_build_leaves_the_last_report(folder, tmp_path):
 )
 def test_mistakes_are_named(cells, message, tmp_path):
     title = [] if cells[0].source == "no title" else [new_markdown_cell("# T")]
-    with pytest.raises(report.ReportError, match=message):
+    with pytest.raises(chapters.ReportError, match=message):
         report.html([write(tmp_path / "01.ipynb", *title, *cells)], tmp_path)
 
 
 def test_a_cell_that_begins_with_a_plus_stays_text():
-    assert "[\\+ κ 20]" in report._typeset(["| row | n |\n|---|---|\n| + κ 20 | 1 |"])
+    assert "[\\+ κ 20]" in paper._typeset(["| row | n |\n|---|---|\n| + κ 20 | 1 |"])
 
 
 def test_no_notebooks(tmp_path):
-    with pytest.raises(report.ReportError, match="no notebooks in"):
+    with pytest.raises(chapters.ReportError, match="no notebooks in"):
         report.build(Path(tmp_path), tmp_path / "report")
 
 
