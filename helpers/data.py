@@ -205,7 +205,8 @@ def crop(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor, pad: int
 
 def flip(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     """Image i of (N, C, H, W) mirrored left to right where which[i]: RandomHorizontalFlip."""
-    return torch.where(which[:, None, None, None], images.flip(-1), images)
+    chosen = which.nonzero()[:, 0]  # copied where they are: `torch.where` takes twice as long
+    return images.index_copy(0, chosen, images.index_select(0, chosen).flip(-1))
 
 
 def affine(images: torch.Tensor, degrees: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -255,7 +256,8 @@ class Batches:
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, position = divmod(step, len(self))
         chosen = self._order(epoch)[position * self.size : (position + 1) * self.size]
-        images, labels = self.split.images[chosen], self.split.labels[chosen]
+        # A copy of whole images: indexing, which can do more, takes ten times as long.
+        images, labels = self.split.images.index_select(0, chosen), self.split.labels.index_select(0, chosen)
         if self.augment:
             images = self._augmented(images, self._generator(epoch, position + 1))
         return normalize(images, self.mean, self.std), labels
