@@ -10,8 +10,9 @@ import pandas as pd
 from helpers import experiments, records
 from helpers.records import Record, Selection, Store
 from helpers.reported import reported
-from helpers.tables import Table
+from helpers.tables import Table, signed
 
+FAR = 3.0  # points from the report that want a reason
 PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tables and figures give them
 
 
@@ -157,6 +158,25 @@ def misses(section: str, table: str, selection: Mapping[str, list[Record]]) -> f
     gaps = [abs(ours[label] - reported(section, table, label).accuracy) if ours[label] is not None else math.nan
             for label in selection if reported(section, table, label).accuracy is not None]  # fmt: skip
     return 100 * sum(gaps) / len(gaps) if gaps else math.nan
+
+
+def far(section: str, table: str, selection: Mapping[str, list[Record]], because: str = "") -> str:
+    """Which rows lie more than FAR points from the report, in a sentence: how far, and what their length explains.
+
+    Of each the points of validation accuracy that its last quarter gained; then `because`, the reason, if any row does.
+    """
+    runs, words = experiments.SECTIONS[section][table], []
+    for label, found in selection.items():
+        stated, ours = reported(section, table, label).accuracy, records.mean(records.accuracies(found))
+        if stated is None or ours is None or abs(100 * (ours - stated)) <= FAR:
+            continue
+        done, whole = found[0].run.epochs, runs[label].epochs
+        late = after(found, -1), after(found, -1 - done // 4)
+        gained = (
+            f", {signed(100 * (late[0] - late[1]))} in the last {done // 4}" if None not in late and done > 3 else ""
+        )
+        words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs{gained})")
+    return f"More than {FAR:g} points from the report: {'; '.join(words)}. {because}".strip() if words else ""
 
 
 def first_steps_apart(pair: Mapping[str, Sequence[Record]]) -> float:

@@ -163,3 +163,13 @@ def test_the_layer_with_most_silent_channels_counts(monkeypatch):
     runs = [record(laptop(FIRST, seed), 0.7) for seed in shares]
     assert readings.silent(runs, None) == 0.375
     assert math.isnan(readings.silent(runs[2:], None)) and math.isnan(readings.silent([], None))
+
+
+def test_rows_far_from_the_report_are_named_with_what_their_length_explains():
+    short = record(laptop(FIRST), 0.616, validation=0.5)
+    short = short.model_copy(update={"history": {"validation_accuracy": [*([0.4] * 7), 0.45, 0.46, 0.47]}})
+    rows = selection({"without": [short], "with": [record(laptop(SECOND), 0.69)]})
+    said = readings.far("1", "1.2 batch norm", rows)
+    assert said == "More than 3 points from the report: *without* by −10.00 (10 of 50 epochs, +2.00 in the last 2)."
+    assert readings.far("1", "1.2 batch norm", rows, "It is short.") == f"{said} It is short."
+    assert readings.far("1", "1.2 batch norm", selection({"without": [], "with": rows["with"]}), "It is short.") == ""
