@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from helpers.bands import Band
@@ -269,6 +270,9 @@ def bands(found: Mapping[str, Band], label: str, ax: Axes, *, window: int = 50, 
         return no_record(ax)
     ax.set(xlabel="step", ylabel=label, yscale="log" if log else "linear")
     ax.set_ylim(*_seen_range(found.values(), log))
+    if log:  # plain numbers at 1, 2 and 5, since a band seldom spans more than a power of ten or two
+        ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_formatter=NullFormatter())
+        ax.yaxis.set_major_formatter("{x:,g}")
     steps = max(band.steps for band in found.values())
     ax.set_xlim(-0.02 * steps, 1.02 * steps)
     # Below the plot, since a band may be anywhere in it.
