@@ -13,6 +13,7 @@ from helpers.reported import reported
 from helpers.tables import Table, signed
 
 FAR = 3.0  # points from the report that want a reason
+RISING = "Accuracy is still rising: how far it goes, only the full number of epochs can tell."  # the usual one
 PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tables and figures give them
 
 
