@@ -149,6 +149,9 @@ def compare(section: str, table: str, selection: Selection) -> Table:
         "report's s/epoch": frame["reported_seconds"].map(_rounded),
         "record": cells([links(found) for found in selection.values()]),
     })  # fmt: skip
+    # What the report says nothing of, for no row, needs no column.
+    if frame["reported"].isna().all():
+        texts = texts.drop(columns=["report (%)", "difference (points)"])
     if frame["reported_seconds"].isna().all():
         texts = texts.drop(columns="report's s/epoch")
     return Table(frame, f"{_title(table)}. {provenance(selection)}", texts)

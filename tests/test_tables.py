@@ -105,3 +105,9 @@ def test_two_hyphens_stay_two_in_print_and_a_sentence_gets_room():
         "run \\-\\-row" in table._repr_markdown_()
         and '<td style="text-align: left" class="words">run --row' in table._repr_html_()
     )
+
+
+def test_a_table_that_the_report_lacks_has_no_column_for_it():
+    rows = {label: [record(laptop(run), 0.7)] for label, run in experiments.SECTION_1["precision"].items()}
+    shown = repr(tables.compare("1", "precision", selection(rows)))
+    assert "ours (%)" in shown and "report" not in shown and "difference" not in shown
