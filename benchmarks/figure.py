@@ -11,7 +11,7 @@ from helpers.figures import BLUE, ORANGE, SKY, VERMILION, WIDTH, use_report_styl
 
 PATH = Path(__file__).resolve().parents[1] / "figures" / "benchmarks.svg"
 LIMIT = dict(color=VERMILION, linewidth=2, label="limit")
-MINE = ("DessiLBI", "DessiLBIAdam")
+MINE = ("DessiLBI", "DessiLBI, fused", "DessiLBIAdam", "DessiLBIAdam, fused")
 
 
 def draw(parts: dict, path: Path = PATH) -> None:

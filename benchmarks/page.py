@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmarks import profiles
 from helpers.overview import filled, grid
+from helpers.tables import DASH
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
 PENDING = "Not measured yet: `make bench` does it."
@@ -32,7 +33,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _steps(parts: dict) -> str:
     found = _named(parts, "step ")
     names = list(dict.fromkeys(name for part in found.values() for name in part["ratio_to_fused_sgd"]))
-    rows = [[name, *(f"{part['ratio_to_fused_sgd'][name]:.2f}" for part in found.values())] for name in names]
+    ratios = [part["ratio_to_fused_sgd"] for part in found.values()]
+    rows = [[name, *(f"{each[name]:.2f}" if name in each else DASH for each in ratios)] for name in names]
     limits = [f"{part['limit_ratio']['DessiLBI']:.2f}" for part in found.values()]
     return _table(["", *found], [*rows, ["*limit of DessiLBI*", *limits]] if rows else [])
 

@@ -1,8 +1,10 @@
 """Tests of both optimizers: equal to a literal loop from the equations at every step, and at home in torch.optim."""
 
 import copy
+import functools
 import io
 import math
+import os
 import pickle
 import shutil
 import subprocess
@@ -17,6 +19,30 @@ from torch import nn
 
 from helpers import dessilbi, models
 from helpers.dessilbi import DessiLBI, DessiLBIAdam, group_soft_threshold, soft_threshold
+
+# ------------------------------------------------------------------------------------------ compiled, or not
+
+needs_compiler = pytest.mark.skipif(
+    not (shutil.which(os.environ.get("CXX", "c++")) and shutil.which("ninja")), reason="needs a C++ compiler and ninja"
+)
+
+
+class FusedDessiLBI(DessiLBI):
+    def __init__(self, *args, **options):
+        super().__init__(*args, fused=True, **options)
+
+
+class FusedDessiLBIAdam(DessiLBIAdam):
+    def __init__(self, *args, **options):
+        super().__init__(*args, fused=True, **options)
+
+
+def compiled_too(kind, fused):
+    return pytest.mark.parametrize("kind", [kind, pytest.param(fused, marks=needs_compiler)])
+
+
+FUSED = [pytest.param(kind, marks=needs_compiler) for kind in (FusedDessiLBI, FusedDessiLBIAdam)]
+BOTH = pytest.mark.parametrize("kind", [DessiLBI, DessiLBIAdam, *FUSED])
 
 # ------------------------------------------------------------------------------------------ the literal loops
 
@@ -131,17 +157,19 @@ SGD_OPTIONS = [
 @pytest.mark.parametrize("penalty", ["group", "l1", None])
 @pytest.mark.parametrize("options", SGD_OPTIONS, ids=str)
 @pytest.mark.parametrize("kappa, mu", [(1.0, 2.0), (5.0, 3.0)])
-def test_dessilbi_is_the_literal_loop(penalty, options, kappa, mu):
+@compiled_too(DessiLBI, FusedDessiLBI)
+def test_dessilbi_is_the_literal_loop(kind, penalty, options, kappa, mu):
     lr = 0.4 / kappa
-    compare(lambda p, **k: DessiLBI(p, **k, **options), Sgd(**options), penalty, lr=lr, kappa=kappa, mu=mu)
+    compare(lambda p, **k: kind(p, **k, **options), Sgd(**options), penalty, lr=lr, kappa=kappa, mu=mu)
 
 
 @pytest.mark.parametrize("penalty", ["group", "l1", None])
 @pytest.mark.parametrize("options", [{}, {"betas": (0.5, 0.9), "eps": 1e-3}, {"weight_decay": 0.1}], ids=str)
 @pytest.mark.parametrize("kappa, mu", [(1.0, 2.0), (5.0, 4.0)])
-def test_dessilbi_adam_is_the_literal_loop(penalty, options, kappa, mu):
+@compiled_too(DessiLBIAdam, FusedDessiLBIAdam)
+def test_dessilbi_adam_is_the_literal_loop(kind, penalty, options, kappa, mu):
     lr = 0.4 / kappa
-    compare(lambda p, **k: DessiLBIAdam(p, **k, **options), Adam(**options), penalty, lr=lr, kappa=kappa, mu=mu)
+    compare(lambda p, **k: kind(p, **k, **options), Adam(**options), penalty, lr=lr, kappa=kappa, mu=mu)
 
 
 @pytest.mark.parametrize("penalty", ["group", "l1", None])
@@ -153,8 +181,14 @@ def test_blocks_change_nothing(penalty, block, monkeypatch):
     compare(lambda p, **k: DessiLBIAdam(p, **k), Adam(), penalty, lr=0.4, steps=30)
 
 
-def test_the_group_penalty_takes_linear_weights_too():
-    compare(lambda p, **k: DessiLBI(p, **k), Sgd(0.9), "group", lr=0.4, shape=(6, 4))
+@compiled_too(DessiLBI, FusedDessiLBI)
+def test_the_group_penalty_takes_linear_weights_too(kind):
+    compare(lambda p, **k: kind(p, **k), Sgd(0.9), "group", lr=0.4, shape=(6, 4))
+
+
+@compiled_too(DessiLBI, FusedDessiLBI)
+def test_the_l1_penalty_takes_vectors_too(kind):
+    compare(lambda p, **k: kind(p, **k), Sgd(0.9), "l1", lr=0.4, shape=(24,))
 
 
 # ------------------------------------------------------------------------------------------ proximal maps
@@ -186,8 +220,9 @@ def test_proximal_maps_at_any_shape_and_size(shape, sizes, seed):
         assert (mine * z >= 0).all() and (mine.abs() <= z.abs()).all()  # shrinks, and keeps the sign
 
 
-@given(shapes, magnitudes, st.sampled_from(["group", "l1"]), st.sampled_from([DessiLBI, DessiLBIAdam]))
-def test_steps_stay_finite_at_zero_tiny_and_huge_values(shape, size, penalty, kind):
+@BOTH
+@given(shape=shapes, size=magnitudes, penalty=st.sampled_from(["group", "l1"]))
+def test_steps_stay_finite_at_zero_tiny_and_huge_values(kind, shape, size, penalty):
     size = min(size, 1e100)
     parameter = nn.Parameter(double(*shape) * size)
     optimizer = kind([{"params": [parameter], "penalty": penalty}], lr=0.1, mu=20)
@@ -197,9 +232,10 @@ def test_steps_stay_finite_at_zero_tiny_and_huge_values(shape, size, penalty, ki
     assert parameter.isfinite().all() and optimizer.gamma(parameter).isfinite().all()
 
 
-def test_a_tiny_float32_filter_leaves_no_nan():
+@BOTH
+def test_a_tiny_float32_filter_leaves_no_nan(kind):
     parameter = nn.Parameter(torch.full((2, 3, 3, 3), 1e-30))
-    optimizer = DessiLBI([{"params": [parameter], "penalty": "group"}], lr=0.1)
+    optimizer = kind([{"params": [parameter], "penalty": "group"}], lr=0.1)
     for _ in range(3):
         parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
@@ -272,8 +308,6 @@ def test_it_finds_the_features_that_matter():
 
 # ------------------------------------------------------------------------------------------ as torch.optim has it
 
-BOTH = pytest.mark.parametrize("kind", [DessiLBI, DessiLBIAdam])
-
 
 def make(kind, model, **options):
     return kind(dessilbi.param_groups(model), lr=0.05, mu=0.3, **options)
@@ -294,7 +328,7 @@ def test_what_has_no_gradient_stays(kind):
 @BOTH
 def test_a_gradient_that_comes_later_starts_as_a_first_one(kind):
     """Whether a parameter's first gradient comes at step 0 or at step 3 makes no difference to it."""
-    options = {"dampening": 0.5} if kind is DessiLBI else {}
+    options = {"dampening": 0.5} if issubclass(kind, DessiLBI) else {}
     results = []
     for late in (0, 3):
         model = net()
@@ -346,7 +380,7 @@ def test_groups_have_values_of_their_own(kind):
     a, b = nn.Parameter(double(3, 4)), nn.Parameter(double(3, 4))
     optimizer = kind([{"params": [a], "penalty": "l1", "lr": 0.1, "kappa": 2.0, "mu": 3.0},
                       {"params": [b], "penalty": "group"}], lr=0.4, kappa=1.0, mu=2.0)  # fmt: skip
-    direction = (lambda: Sgd(0.9)) if kind is DessiLBI else Adam
+    direction = (lambda: Sgd(0.9)) if issubclass(kind, DessiLBI) else Adam
     literal = [Literal(a.detach(), direction(), 0.1, 2.0, 3.0, "l1"),
                Literal(b.detach(), direction(), 0.4, 1.0, 2.0, "group")]  # fmt: skip
     for seed in range(30):
@@ -466,6 +500,85 @@ def test_gradients_are_left_as_they_are(kind):
             parameter.grad = gradient.clone()
         optimizer.step()
         assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients))
+
+
+# ------------------------------------------------------------------------------------------ in one pass
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """How many tensors the compiled step left to the usual one, call by call."""
+    counts = []
+
+    class Kernel:
+        def __getattr__(self, name):
+            def call(*args):
+                counts.append(len(getattr(torch.ops.dessilbi, name)(*args)))
+                return []
+
+            return call
+
+    dessilbi._kernel()
+    monkeypatch.setattr(dessilbi, "_kernel", Kernel)
+    return counts
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", [FusedDessiLBI, FusedDessiLBIAdam])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_compiled_step_takes_every_penalised_weight(kind, memory_format, left):
+    model = net(torch.float32).to(memory_format=memory_format)
+    train(model, make(kind, model), 3)
+    assert left == [0] * 6  # three steps, two penalties
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind, plain", [(FusedDessiLBI, DessiLBI), (FusedDessiLBIAdam, DessiLBIAdam)])
+@pytest.mark.parametrize("change", [
+    lambda weight: weight.bfloat16(), lambda weight: weight.transpose(0, 1),
+    lambda weight: weight.permute(3, 0, 1, 2),
+], ids=["bfloat16", "transposed", "permuted"])  # fmt: skip
+def test_what_the_compiled_step_does_not_take_goes_the_usual_way(kind, plain, change):
+    results = []
+    for each in (kind, plain):
+        weight = nn.Parameter(change(double(5, 4, 3, 3)))
+        other = nn.Parameter(double(5, 4, 3, 3).to(weight.dtype))  # taken, unless it is bfloat16 as well
+        optimizer = each([{"params": [weight, other], "penalty": "group"}], lr=0.4, mu=2.0)
+        for step in range(20):
+            weight.grad = change(double(5, 4, 3, 3, seed=step))
+            other.grad = double(5, 4, 3, 3, seed=step).to(other.dtype)
+            optimizer.step()
+        results.append((weight.detach(), other.detach(), optimizer.gamma(weight), optimizer.gamma(other)))
+    for mine, theirs in zip(*results):
+        torch.testing.assert_close(mine, theirs)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", [FusedDessiLBI, FusedDessiLBIAdam])
+def test_threads_change_nothing(kind):
+    results, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            parameter = nn.Parameter(double(64, 64, 5, 5))
+            optimizer = kind([{"params": [parameter], "penalty": "group"}], lr=0.4, mu=2.0)
+            for step in range(5):
+                parameter.grad = double(64, 64, 5, 5, seed=step)
+                optimizer.step()
+            results.append((parameter.detach(), optimizer.gamma(parameter)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results)) and results[0][1].any()
+
+
+def test_a_missing_compiler_gets_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(dessilbi, "_kernel", functools.cache(dessilbi._kernel.__wrapped__))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    with pytest.raises(RuntimeError) as raised:
+        FusedDessiLBI(dessilbi.param_groups(net()), lr=0.1)
+    assert str(raised.value).startswith("fused=True needs a C++ compiler and ninja (pip install ninja): ")
+    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
 
 
 # ------------------------------------------------------------------------------------------ what is not allowed
