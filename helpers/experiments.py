@@ -449,8 +449,10 @@ scratch = replace(mnist_dessilbi, start=None, epochs=60)
 shifted = replace(scratch, augment=("shift",), schedule=Cosine(warmup=0.03))
 one_layer = replace(shifted, penalized=("features.conv3",))
 sparser = replace(one_layer, kappa=20, lr=0.1 / 20)
-sparsest = replace(one_layer, kappa=25, lr=0.1 / 25)
-same_sgd = replace(shifted, optimizer="sgd", mu=100, probes=())
+tighter = replace(sparser, mu=10)
+longer = replace(tighter, augment=("shift", "affine"), epochs=100)
+sparsest = replace(longer, kappa=45, lr=0.1 / 45)
+same_sgd = replace(shifted, optimizer="sgd", mu=100, probes=(), augment=longer.augment, epochs=longer.epochs)
 bregman = replace(same_sgd, optimizer="linbreg", penalized=("features.conv3",), density=0.1, lam=0.03)
 
 # The filters of conv3 and weights of fc1 that Γ found early, trained again from the same pretrained weights.
@@ -471,7 +473,9 @@ SECTION_3_1 = {
         "+ shifts, cosine rate": shifted,
         "+ conv3 alone penalised": one_layer,
         "+ κ 20": sparser,
-        "+ κ 25": sparsest,
+        "+ ν 10": tighter,
+        "+ turns and sizes, 100 epochs": longer,
+        "+ κ 45": sparsest,
     },
     "other ways to sparse filters": {
         "DessiLBI": sparsest,

@@ -103,18 +103,23 @@ def merged(selections: Mapping[str, Selection]) -> dict[str, list[Record]]:
     return {f"{table}: {label}": found for table, rows in selections.items() for label, found in rows.items()}
 
 
-def all_rows(section: str, selections: Mapping[str, Mapping[str, list[Record]]]) -> pd.DataFrame:
-    """Every distinct run of a section once: table, row, accuracy, parameters, seconds per epoch."""
+def all_rows(sections: Mapping[str, Mapping[str, Mapping[str, list[Record]]]]) -> pd.DataFrame:
+    """Every distinct run of some sections once: section, table, row, accuracy, parameters, seconds per epoch.
+
+    `sections`: section → table → row → records. Seconds are those of one machine; see `records.times`.
+    """
     seen = {}
-    for table, selection in selections.items():
-        for label, found in selection.items():
-            if found and found[0].test:
-                seen.setdefault(found[0].run, {
-                    "section": section, "table": table, "row": label,
-                    "accuracy": records.mean(records.accuracies(found)), "parameters": found[0].parameters,
-                    "seconds_per_epoch": records.mean(record.fastest_epoch for record in found),
-                })  # fmt: skip
-    return pd.DataFrame(list(seen.values()))
+    for section, selections in sections.items():
+        for table, selection in selections.items():
+            for label, found in selection.items():
+                if found and found[0].test:
+                    seen.setdefault(found[0].run, (section, table, label, found))
+    seconds, _ = records.times({run: found for run, (*_, found) in seen.items()})
+    return pd.DataFrame([
+        {"section": section, "table": table, "row": label, "accuracy": records.mean(records.accuracies(found)),
+         "parameters": found[0].parameters, "seconds_per_epoch": seconds[run]}
+        for run, (section, table, label, found) in seen.items()
+    ])  # fmt: skip
 
 
 def after(found: Sequence[Record], epoch: int, name: str = "validation_accuracy") -> float | None:
@@ -187,8 +192,8 @@ def first_steps_apart(pair: Mapping[str, Sequence[Record]]) -> float:
 
 
 def time_ratio(selection: Mapping[str, list[Record]], row: str, other: str) -> float:
-    """Seconds an epoch of `row` over those of `other`, fastest epochs; NaN where one has no record."""
-    ours, theirs = (records.mean(each.fastest_epoch for each in selection[label]) for label in (row, other))
+    """Seconds an epoch of `row` over those of `other`, fastest epochs on one machine; NaN if there is none of both."""
+    ours, theirs = records.times({label: selection[label] for label in (row, other)})[0].values()
     return ours / theirs if ours and theirs else math.nan
 
 
@@ -203,7 +208,7 @@ def times(pairs: Mapping[str, Mapping[str, list[Record]]], section: str, table: 
     epochs = experiments.SECTIONS[section][table][PLAIN].epochs
     entries = []
     for name, rows in pairs.items():
-        seconds = {label: records.mean(each.fastest_epoch for each in rows[label]) for label in (PLAIN, NORMED)}
+        seconds, _ = records.times({label: rows[label] for label in (PLAIN, NORMED)})
         entries.append({"": name, **seconds, "ratio": time_ratio(rows, NORMED, PLAIN)})
     stated = {label: reported(section, table, label).seconds for label in (PLAIN, NORMED)}
     entries.append({"": "report", **{label: seconds and seconds / epochs for label, seconds in stated.items()},

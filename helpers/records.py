@@ -8,7 +8,7 @@ import math
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,6 +72,15 @@ class Record(Frozen):
     def fastest_epoch(self) -> float | None:
         """Seconds of the fastest epoch: what a run costs, whatever else the machine was busy with in the others."""
         return min((value for value in self.history["seconds"] if value), default=None)
+
+    @property
+    def timed_on(self) -> str:
+        """The machine and its threads, in words: only times of the same are compared."""
+        where, threads = (
+            self.machine.get("accelerator") or self.machine.get("processor", ""),
+            self.engine.get("threads", 1),
+        )
+        return f"{where}, {threads} thread{'s' * (threads > 1)}"
 
     @property
     def seconds(self) -> float:
@@ -378,6 +387,21 @@ def select(rows: Mapping[str, Run], store: Store | None = None, budget: str | No
 def mean(values) -> float | None:
     values = [value for value in values if value is not None]
     return statistics.fmean(values) if values else None
+
+
+def times(rows: Mapping[Hashable, Sequence[Record]]) -> tuple[dict[Hashable, float | None], str]:
+    """Seconds of the fastest epoch of each row, and where: on the machine that most of the rows were made on.
+
+    None for a row that has no record of there, since times of several machines don't compare.
+    """
+    there: dict[str, dict[Hashable, float]] = {}
+    for label, found in rows.items():
+        for record in found:
+            if record.fastest_epoch:
+                known = there.setdefault(record.timed_on, {})
+                known[label] = min(record.fastest_epoch, known.get(label, math.inf))
+    where = max(there, key=lambda place: len(there[place]), default="")
+    return {label: there.get(where, {}).get(label) for label in rows}, where
 
 
 def std(values) -> float | None:

@@ -128,14 +128,16 @@ def measured(found: list[Record]) -> str:
     return words + (f" ({dead} of {len(found)} learned nothing)" if dead else "")
 
 
-def compare(section: str, table: str, selection: Selection) -> Table:
+def compare(section: str, table: str, selection: Selection, timed: bool = True) -> Table:
     """One table of the report: our accuracy, the report's, the difference in points, n, seconds an epoch, the record.
 
-    Seconds are the fastest epoch's, since a busy machine makes others slower. What exists in a larger
-    budget, but not for every row, stands in a column of its own.
+    Seconds are the fastest epoch's, since a busy machine makes others slower, and of one machine; `timed`: whether to
+    show them. What exists in a larger budget, but not for every row, stands in a column of its own.
     """
+    seconds, where = records.times(selection)
     runs = experiments.SECTIONS[section][table]
-    entries = [_entry(label, runs[label], found, reported(section, table, label)) for label, found in selection.items()]
+    entries = [{**_entry(label, runs[label], found, reported(section, table, label)), "seconds": seconds[label]}
+               for label, found in selection.items()]  # fmt: skip
     frame = pd.DataFrame(entries)
     texts = pd.DataFrame({
         "": frame["row"],
@@ -152,9 +154,12 @@ def compare(section: str, table: str, selection: Selection) -> Table:
     # What the report says nothing of, for no row, needs no column.
     if frame["reported"].isna().all():
         texts = texts.drop(columns=["report (%)", "difference (points)"])
-    if frame["reported_seconds"].isna().all():
+    if frame["reported_seconds"].isna().all() or not timed:
         texts = texts.drop(columns="report's s/epoch")
-    return Table(frame, f"{_title(table)}. {provenance(selection)}", texts)
+    if not timed:
+        texts = texts.drop(columns="s/epoch")
+    place = f" Seconds: {where}." if where and timed else ""
+    return Table(frame, f"{_title(table)}. {provenance(selection)}{place}", texts)
 
 
 def _entry(label: str, run: Run, found: list[Record], stated) -> dict:
@@ -166,7 +171,6 @@ def _entry(label: str, run: Run, found: list[Record], stated) -> dict:
         "reported": stated.accuracy,
         "difference": None if ours is None or stated.accuracy is None else 100 * (ours - stated.accuracy),
         "n": len(found),
-        "seconds": records.mean(record.fastest_epoch for record in found),
         "reported_seconds": None if stated.seconds is None else stated.seconds / run.epochs,
         "record": found[0].run.name if found else DASH,
     }

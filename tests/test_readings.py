@@ -41,7 +41,7 @@ def test_the_best_row_is_chosen_on_the_validation_set():
 
 
 def test_each_run_counts_once_among_all_rows(pair):
-    frame = readings.all_rows("1", {"one": pair, "two": pair})
+    frame = readings.all_rows({"1": {"one": pair, "two": pair}})
     assert list(frame["row"]) == ["without", "with"] and set(frame["table"]) == {"one"}
 
 
@@ -96,6 +96,17 @@ def test_times_are_compared_by_the_fastest_epochs(pair):
     assert readings.time_ratio(pair, "with", "without") == 1.2 and math.isnan(readings.time_ratio(pair, "with", "none"))
     assert readings.reported_time_ratio("1", "1.2 batch norm", "with", "without") == pytest.approx(496.68 / 493.27)
     assert math.isnan(readings.reported_time_ratio("1", "1.2 batch norm", "with", "none"))
+
+
+def test_times_are_compared_on_one_processor_only():
+    fast, slow = {"processor": "fast"}, {"processor": "slow"}
+    a, b, c = (record(laptop(FIRST, seed), 0.7, seconds=(each, each)) for seed, each in enumerate((30.0, 90.0, 20.0)))
+    a, b, c = (made.model_copy(update={"machine": machine}) for made, machine in ((a, fast), (b, slow), (c, fast)))
+    assert readings.time_ratio({"row": [a, b], "other": [c]}, "row", "other") == 1.5
+    assert math.isnan(readings.time_ratio({"row": [b], "other": [c]}, "row", "other"))
+    rows = {"row": [a, b], "other": [c], "elsewhere": [b], "none": []}
+    assert records.times(rows) == ({"row": 30, "other": 20, "elsewhere": None, "none": None}, "fast, 1 thread")
+    assert records.times({}) == ({}, "")
 
 
 def test_seconds_of_both_networks_stand_beside_the_reports():
