@@ -196,11 +196,32 @@ def statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 # ------------------------------------------------------------------------------------------ batches
 
 
-def crop(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor, pad: int = PAD) -> torch.Tensor:
-    """Image i of (N, C, H, W), padded by `pad` zeros, cut out from row down[i], column right[i]: RandomCrop(H, pad)."""
-    height, width = images.shape[-2:]
-    windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-    return windows[torch.arange(len(images), device=images.device), :, down, right]
+def crop(images: torch.Tensor, down, right, pad: int = PAD, which: torch.Tensor | None = None) -> torch.Tensor:
+    """Image i of (N, C, H, W), padded by `pad` zeros, cut out from row down[i], column right[i]: RandomCrop(H, pad).
+
+    `which`: the images that are then mirrored, as by `flip`.
+    """
+    padded = F.pad(images, (pad,) * 4)
+    if images.device.type == "cpu":
+        return _cut_one_by_one(padded, images.shape, down, right, which)
+    cut = _cut_at_once(padded, images.shape, down, right)
+    return cut if which is None else flip(cut, which)
+
+
+def _cut_at_once(padded: torch.Tensor, shape: torch.Size, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    windows = padded.unfold(2, shape[2], 1).unfold(3, shape[3], 1)
+    return windows[torch.arange(len(padded), device=padded.device), :, down, right]
+
+
+def _cut_one_by_one(padded: torch.Tensor, shape: torch.Size, down, right, which: torch.Tensor | None) -> torch.Tensor:
+    """The same on a CPU, and mirrored as well, in a third of the time: whole rows are copied, not single numbers."""
+    height, width = shape[2:]
+    made = torch.empty(shape, dtype=padded.dtype)
+    mirrored = [False] * len(padded) if which is None else which.tolist()
+    for image, whole, top, left, flipped in zip(made.numpy(), padded.numpy(), down.tolist(), right.tolist(), mirrored):
+        window = whole[:, top : top + height, left : left + width]
+        image[:] = window[..., ::-1] if flipped else window
+    return made
 
 
 def flip(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
@@ -264,12 +285,13 @@ class Batches:
 
     def _augmented(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         device, count = images.device, len(images)
-        for name, pad in (("crop", PAD), ("shift", SHIFT)):
-            if name in self.augment:
-                down, right = torch.randint(2 * pad + 1, (2, count), generator=generator).to(device)
-                images = crop(images, down, right, pad)
-        if "flip" in self.augment:
-            images = flip(images, (torch.rand(count, generator=generator) < 0.5).to(device))
+        cuts = [(pad, torch.randint(2 * pad + 1, (2, count), generator=generator).to(device))
+                for name, pad in (("crop", PAD), ("shift", SHIFT)) if name in self.augment]  # fmt: skip
+        which = (torch.rand(count, generator=generator) < 0.5).to(device) if "flip" in self.augment else None
+        for pad, (down, right) in cuts:
+            images = crop(images, down, right, pad, which if pad == cuts[-1][0] else None)
+        if which is not None and not cuts:
+            images = flip(images, which)
         if "affine" in self.augment:
             turn, grow = (torch.rand(2, count, generator=generator) * 2 - 1).to(device)
             images = affine(images, TURN * turn, 1 + SCALE * grow)

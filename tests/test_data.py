@@ -304,6 +304,14 @@ def test_crop_is_torchvisions_random_crop_at_every_offset(monkeypatch):
         assert torch.equal(transforms.functional.pil_to_tensor(reference(pil(image))), ours)
 
 
+def test_a_crop_elsewhere_than_on_a_cpu_is_the_same():
+    images, (down, right) = images_of(40), torch.randint(9, (2, 40))
+    which = torch.rand(40) < 0.5
+    at_once = data._cut_at_once(torch.nn.functional.pad(images, (4,) * 4), images.shape, down, right)
+    assert torch.equal(data.crop(images, down, right), at_once)
+    assert torch.equal(data.crop(images, down, right, which=which), data.flip(at_once, which))
+
+
 def test_crop_by_hand():
     # 1 2   padded by one zero and cut from the top right corner: 0 0
     # 3 4                                                         2 0
@@ -365,10 +373,10 @@ def test_a_batch_is_torchvisions_given_the_same_random_choices(tiny, monkeypatch
 
     pads = [data.SHIFT if "shift" in augment else data.PAD]
 
-    def spy_crop(images, down, right, pad, crop=data.crop):
-        chosen.update(down=down.tolist(), right=right.tolist())
+    def spy_crop(images, down, right, pad, which, crop=data.crop):
+        chosen.update(down=down.tolist(), right=right.tolist(), **({} if which is None else {"flip": which.tolist()}))
         assert [pad] == pads and max(chosen["down"] + chosen["right"]) <= 2 * pad
-        return crop(images, down, right, pad)
+        return crop(images, down, right, pad, which)
 
     def spy_flip(images, which, flip=data.flip):
         chosen.update(flip=which.tolist())
@@ -467,17 +475,12 @@ def test_augmentation_changes_images_and_not_their_order():
 def test_augmentation_draws_every_offset_and_flips_one_half(monkeypatch):
     drawn = {"down": [], "right": [], "flip": []}
 
-    def spy_crop(images, down, right, pad):
-        drawn["down"] += down.tolist()
-        drawn["right"] += right.tolist()
-        return images
-
-    def spy_flip(images, which):
-        drawn["flip"] += which.tolist()
+    def spy_crop(images, down, right, pad, which):
+        for name, chosen in (("down", down), ("right", right), ("flip", which)):
+            drawn[name] += chosen.tolist()
         return images
 
     monkeypatch.setattr(data, "crop", spy_crop)
-    monkeypatch.setattr(data, "flip", spy_flip)
     batches = numbered(200, 200, augment=("crop", "flip"))
     for step in range(45):
         batches(step)
