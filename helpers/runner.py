@@ -247,7 +247,7 @@ def obtain(rows: Mapping[str, Run], budget: str | None = None, store: Store | No
     store = store or Store()
     try:
         selection = records.select(rows, store, budget or os.environ.get("REPORT_BUDGET") or None)
-        if selection.missing and os.environ.get("RECORDS_ONLY", "0") in ("", "0"):
+        if selection.missing and not _records_only():
             wanted = [experiments.Row("", "", label, run) for label, run in rows.items()]
             runs = pending(wanted, [selection.budget], store.prepare())
             work(runs, store, Settings(threads=torch.get_num_threads(), bar=0))
@@ -273,13 +273,18 @@ def entries(record: Record, store: Store | None = None) -> dict[str, torch.Tenso
     return making.entries_of((store or Store()).arrays(record))
 
 
+def _records_only() -> bool:
+    return os.environ.get("RECORDS_ONLY", "0") not in ("", "0")
+
+
 def rehearse(run: Run, steps: int) -> training.Trainer:
     """Trains the first `steps` of `run` here and now, with a bar, in float32; nothing is recorded.
 
-    The trainer that comes back holds the step's losses and numbers of images got right, as far as it came. In the
-    budget "smoke" ten steps are enough.
+    The trainer that comes back holds the step's losses and numbers of images got right, as far as it came. Nobody
+    watches where notebooks show records alone (RECORDS_ONLY) or are tried out (budget "smoke"): a tenth is enough.
     """
-    steps = min(steps, 10) if os.environ.get("REPORT_BUDGET") == "smoke" else steps
+    if _records_only() or os.environ.get("REPORT_BUDGET") == "smoke":
+        steps = -(-steps // 10)
     batches = training.make_batches(run, data.load(run.data))
     trainer = training.Trainer(run, training.Engine(memory_format="channels_last"), len(batches))
     bar = tqdm(total=steps, desc=run.name, unit="step", leave=False, mininterval=1)

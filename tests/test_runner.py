@@ -603,3 +603,12 @@ def test_a_store_says_what_it_holds_in_json(store):
     fields = json.loads(store.path(DIGITS).read_text())
     assert fields["state"] == "done" and fields["engine"]["precision"] == "float32" and len(fields["weights"]) == 64
     assert {"processor", "cores", "torch", "python"} <= fields["machine"].keys()
+
+
+@pytest.mark.parametrize(
+    "name, value, steps", [("RECORDS_ONLY", "0", 12), ("RECORDS_ONLY", "1", 2), ("REPORT_BUDGET", "smoke", 2)]
+)
+def test_a_live_cell_trains_a_tenth_where_nobody_watches(name, value, steps, monkeypatch):
+    monkeypatch.setenv(name, value)
+    live = runner.rehearse(DIGITS, steps=12)
+    assert live.step == steps and live.losses[:steps].isfinite().all()
