@@ -251,6 +251,9 @@ def test_images_keep_their_labels(cifar10):
     for split, indices in ((cifar10.train, kept), (cifar10.validation, held_out)):
         assert np.array_equal(split.labels.numpy(), np.array(raw.targets)[indices])
         assert np.array_equal(split.images[::97].permute(0, 2, 3, 1).numpy(), raw.data[indices[::97]])
+    raw = torchvision.datasets.CIFAR10(data.data_dir(), train=False)
+    assert cifar10.test.labels.tolist() == raw.targets
+    assert np.array_equal(cifar10.test.images.permute(0, 2, 3, 1).numpy(), raw.data)
 
 
 def test_mean_and_std_are_the_training_splits(cifar10):
