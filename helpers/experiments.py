@@ -449,7 +449,7 @@ scratch = replace(mnist_dessilbi, start=None, epochs=60)
 shifted = replace(scratch, augment=("shift",), schedule=Cosine(warmup=0.03))
 one_layer = replace(shifted, penalized=("features.conv3",))
 sparser = replace(one_layer, kappa=20, lr=0.1 / 20)
-tighter = replace(sparser, mu=10)
+tighter = replace(sparser, mu=3)
 longer = replace(tighter, augment=("shift", "affine"), epochs=100)
 sparsest = replace(longer, kappa=45, lr=0.1 / 45)
 same_sgd = replace(shifted, optimizer="sgd", mu=100, probes=(), augment=longer.augment, epochs=longer.epochs)
@@ -473,7 +473,7 @@ SECTION_3_1 = {
         "+ shifts, cosine rate": shifted,
         "+ conv3 alone penalised": one_layer,
         "+ κ 20": sparser,
-        "+ ν 10": tighter,
+        "+ ν 3": tighter,
         "+ turns and sizes, 100 epochs": longer,
         "+ κ 45": sparsest,
     },

@@ -54,6 +54,7 @@ def use_report_style() -> None:
     except ImportError:  # outside a notebook
         return
     set_matplotlib_formats("svg", "png", metadata={"Date": None})
+    plt.uninstall_repl_displayhook()  # which draws each figure once more, for windows that a notebook does not have
 
 
 # ------------------------------------------------------------------------------------------ curves
