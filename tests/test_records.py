@@ -64,6 +64,12 @@ def test_numbers_that_json_cant_hold_become_null(store):
     assert store.read(RUN).seconds == 0
 
 
+def test_a_run_is_as_long_as_its_fastest_epoch_says():
+    # In the first of these epochs the machine slept for two hours.
+    history = {**record_of().history, "seconds": [7200.0, 30.0, None, 40.0]}
+    assert record_of(history=history).seconds == 4 * 30
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_write_that_fails_leaves_the_old_record_and_no_litter(call, error, store, monkeypatch):
