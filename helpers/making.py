@@ -82,6 +82,8 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
             training.fit(trainer, batches, validate, probes=watching.values(), tick=tick, save=save, stop=stop)
         except training.Stopped:
             raise Interrupted(f"{run.name} stopped after {trainer.step} of {run.epochs * len(batches)} steps") from None
+    if "surface" in watching and trainer.diverged_at is None:
+        tell(f"{run.name}: trained; next its loss surface, which can take minutes")
     return _write(trainer, dataset, store, watching, fingerprint)
 
 
