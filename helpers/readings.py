@@ -178,9 +178,8 @@ def far(section: str, table: str, selection: Mapping[str, list[Record]], because
             continue
         done, whole = found[0].run.epochs, runs[label].epochs
         late = after(found, -1), after(found, -1 - done // 4)
-        gained = (
-            f", {signed(100 * (late[0] - late[1]))} in the last {done // 4}" if None not in late and done > 3 else ""
-        )
+        last = done // 4 if done >= 8 else "one"
+        gained = f", {signed(100 * (late[0] - late[1]))} in the last {last}" if None not in late and done > 3 else ""
         words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs{gained})")
     return f"More than {FAR:g} points from the report: {'; '.join(words)}. {because}".strip() if words else ""
 

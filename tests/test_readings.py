@@ -180,6 +180,10 @@ def test_rows_far_from_the_report_are_named_with_what_their_length_explains():
     short = record(laptop(FIRST), 0.616, validation=0.5)
     short = short.model_copy(update={"history": {"validation_accuracy": [*([0.4] * 7), 0.45, 0.46, 0.47]}})
     rows = selection({"without": [short], "with": [record(laptop(SECOND), 0.69)]})
+    shorter = short.model_copy(update={"run": experiments.replace(short.run, epochs=5)})
+    assert "(5 of 50 epochs, +1.00 in the last one)" in readings.far(
+        "1", "1.2 batch norm", selection({"without": [shorter]})
+    )
     said = readings.far("1", "1.2 batch norm", rows)
     assert said == "More than 3 points from the report: *without* by −10.00 (10 of 50 epochs, +2.00 in the last 2)."
     assert readings.far("1", "1.2 batch norm", rows, "It is short.") == f"{said} It is short."
