@@ -10,7 +10,7 @@ import pandas as pd
 from helpers import experiments, records
 from helpers.records import Record, Selection, Store
 from helpers.reported import reported
-from helpers.tables import Table, signed
+from helpers.tables import DASH, Table, signed
 
 FAR = 3.0  # points from the report that want a reason
 RISING = "Accuracy is still rising: how far it goes, only the full number of epochs can tell."  # the usual one
@@ -207,12 +207,13 @@ def times(pairs: Mapping[str, Mapping[str, list[Record]]], section: str, table: 
     epochs = experiments.SECTIONS[section][table][PLAIN].epochs
     entries = []
     for name, rows in pairs.items():
-        seconds, _ = records.times({label: rows[label] for label in (PLAIN, NORMED)})
-        entries.append({"": name, **seconds, "ratio": time_ratio(rows, NORMED, PLAIN)})
+        seconds, where = records.times({label: rows[label] for label in (PLAIN, NORMED)})
+        entries.append({"": name, **seconds, "ratio": time_ratio(rows, NORMED, PLAIN), "machine": where or DASH})
     stated = {label: reported(section, table, label).seconds for label in (PLAIN, NORMED)}
     entries.append({"": "report", **{label: seconds and seconds / epochs for label, seconds in stated.items()},
-                    "ratio": reported_time_ratio(section, table, NORMED, PLAIN)})  # fmt: skip
-    return Table(pd.DataFrame(entries), "Seconds an epoch, and those with batch norm over those without.")
+                    "ratio": reported_time_ratio(section, table, NORMED, PLAIN), "machine": DASH})  # fmt: skip
+    caption = "Seconds an epoch, and those with batch norm over those without; rows of other machines don't compare."
+    return Table(pd.DataFrame(entries), caption, left=("machine",))
 
 
 # ------------------------------------------------------------------------------------------ one run's curves

@@ -115,12 +115,14 @@ def test_seconds_of_both_networks_stand_beside_the_reports():
         readings.NORMED: [record(laptop(SECOND), 0.7, seconds=(15.0, 20.0))],
     }
     frame = readings.times({"SGD": rows, "Adam": {readings.PLAIN: [], readings.NORMED: []}}, "2", "2.1 accuracy").frame
-    assert frame.iloc[0].tolist() == ["SGD", 10, 15, 1.5] and frame.iloc[1].isna().sum() == 3
+    assert frame.iloc[0].tolist() == ["SGD", 10, 15, 1.5, rows[readings.PLAIN][0].timed_on]
+    assert frame.iloc[1].isna().sum() == 3 and frame.iloc[1]["machine"] == tables.DASH
     assert frame.iloc[2].tolist() == [
         "report",
         pytest.approx(14.53),
         pytest.approx(18.34),
         pytest.approx(18.34 / 14.53),
+        tables.DASH,
     ]
 
 
