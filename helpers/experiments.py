@@ -443,6 +443,7 @@ mnist_dessilbi = replace(
 )
 # As stated, the first steps from pretrained weights are too large: all units die. One epoch of warm-up, ours, mends it.
 mnist_warm = replace(mnist_dessilbi, schedule=Steps(at=(2 / 3,), factor=0.1, warmup=1 / 30))
+mnist_calm = replace(mnist_dessilbi, momentum=0)  # the report doesn't name the momentum
 scratch = replace(mnist_dessilbi, start=None, epochs=60)
 
 # From the authors' setting to one whose support ends near the size that is to be kept.
@@ -463,6 +464,7 @@ SECTION_3_1 = {
         "SGD": mnist_sgd,
         "DessiLBI": mnist_dessilbi,
         "DessiLBI, warm-up": mnist_warm,
+        "DessiLBI, no momentum": mnist_calm,
         "DessiLBI, authors' setting": scratch,
     },
     "pretrained": {

@@ -34,6 +34,7 @@ LOOKS = {
     "SGD": _SGD, "plain SGD": _SGD,
     "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": _DESSILBI,
     "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
+    "DessiLBI, no momentum": (BLACK, LINES[4][1], "v"),
     "with Adam": (PURPLE, ":", "^"), "AdaBreg": (BLACK, LINES[4][1], "v"),
     "with Adam, usual rate 1e-3": (BLACK, LINES[4][1], "v"),
 }  # fmt: skip

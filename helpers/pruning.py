@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from helpers.experiments import PRUNED, Run
 from helpers.figures import BLACK, looks_of, no_record, spaced
 from helpers.records import Record, Store, alive
-from helpers.tables import DASH, Table, links, percent
+from helpers.tables import DASH, Table, links, listed, percent
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
 SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
@@ -90,6 +90,22 @@ def against_goals(values: np.ndarray) -> str:
         f"{_pruned(share)} {percent(ours[share])} % (goal {100 * goal:.1f} %: "
         f"{'reached' if ours[share] >= goal else 'missed'})" for share, goal in GOALS.items()
     )  # fmt: skip
+
+
+def rows_at_goals(lines: Mapping[str, np.ndarray]) -> str:
+    """Which rows reach each of GOALS, and which reach all: in words. `lines`: label → `accuracies` of its seeds."""
+    known = {label: values for label, values in lines.items() if len(values)}
+    reach = {
+        share: [label for label, values in known.items() if at(values, share).mean() >= goal]
+        for share, goal in GOALS.items()
+    }
+    each = "; ".join(f"{_pruned(share)} {_some(labels)}" for share, labels in reach.items())
+    everywhere = [label for label in known if all(label in labels for labels in reach.values())]
+    return f"{each}. All of them: {_some(everywhere)}"
+
+
+def _some(labels: Sequence[str]) -> str:
+    return listed(f"“{label}”" for label in labels) if labels else "no row"
 
 
 def _pruned(share: float) -> str:

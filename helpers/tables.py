@@ -252,7 +252,7 @@ def origin(*sources: Mapping[str, Sequence[Record]] | Sequence[Record]) -> str:
     seeds = sorted({len(found) for found in rows})
     n = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     budgets = dict.fromkeys(_budget(record.run) for record in known.values())
-    facts = ", ".join([f"budget {' and '.join(budgets)}", *_made(known.values()), f"n = {n}"])
+    facts = ", ".join([f"budget {listed(budgets)}", *_made(known.values()), f"n = {n}"])
     links = ", ".join(f"[{run.digest[:SHOWN_DIGITS]}]({address(record)})" for run, record in known.items())
     return f"*Source: {links}; {facts}.*"
 
@@ -261,8 +261,14 @@ def _made(found: Iterable[Record]) -> list[str]:
     """The epochs of some records and the revisions that made them, in words."""
     epochs = sorted({record.run.epochs for record in found})
     revisions = sorted({record.revision[:SHOWN_DIGITS] for record in found if record.revision})
-    return [*([f"{' or '.join(map(str, epochs))} epochs"] if epochs else []),
-            *([f"revision{'s' * (len(revisions) > 1)} {' and '.join(revisions)}"] if revisions else [])]  # fmt: skip
+    return [*([f"{listed(map(str, epochs), 'or')} epochs"] if epochs else []),
+            *([f"revision{'s' * (len(revisions) > 1)} {listed(revisions)}"] if revisions else [])]  # fmt: skip
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Words in a row as a sentence has them: "a", "a and b", "a, b and c"."""
+    *first, end = words
+    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def _budget(run: Run) -> str:

@@ -79,6 +79,7 @@ REPORT = [
     ("3.1", "optimizer", "SGD", 0.9824, 225),
     ("3.1", "optimizer", "DessiLBI", 0.9706, 235),
     ("3.1", "optimizer", "DessiLBI, warm-up", None, None),
+    ("3.1", "optimizer", "DessiLBI, no momentum", None, None),
     ("3.1", "optimizer", "DessiLBI, authors' setting", None, None),
     ("3.1", "pretrained", "pretrained", 0.9524, None),
     *(("3.1", "what each change brings", row, None, None)
@@ -239,6 +240,7 @@ def test_the_runs_of_section_3_are_the_reports():
     assert described(tables["optimizer"]["DessiLBI"]) == slbi
     warm = {**slbi, "schedule": {**steps, "warmup": 1 / 30}}
     assert described(tables["optimizer"]["DessiLBI, warm-up"]) == warm
+    assert described(tables["optimizer"]["DessiLBI, no momentum"]) == {**slbi, "momentum": 0}
     assert described(tables["optimizer"]["DessiLBI, authors' setting"]) == {**slbi, "start": None, "epochs": 60}
     adam = {**coupled, "optimizer": "dessilbi_adam", "momentum": 0, "lr": 3e-4}
     assert described(tables["MNIST"]["with Adam"]) == adam

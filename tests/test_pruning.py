@@ -100,6 +100,15 @@ def test_goals_are_reached_or_missed():
     assert pruning.against_goals(values[:0]) == "not measured yet"
 
 
+def test_rows_are_named_at_the_goals_they_reach():
+    lines = {"lasting": steady(0.9, 0.9935)[None], "dense": steady(0, 0.9945)[None], "unmade": steady(0)[None][:0]}
+    said = pruning.rows_at_goals(lines).replace("\N{NO-BREAK SPACE}", " ")
+    assert said == (
+        "dense “dense”; 60 % pruned “lasting”; 80 % pruned “lasting”; 90 % pruned “lasting”. All of them: no row"
+    )
+    assert pruning.rows_at_goals({"both": steady(0.9, 0.995)[None]}).endswith("All of them: “both”")
+
+
 def test_sizes_are_shown_as_shares_and_counts():
     table = pruning.sizes_table([{"pruned": 0.6, "parameters": 26786, "multiply_adds": 0.916, "apart": 0.0}])
     assert "60 %" in repr(table) and "26,786" in repr(table) and "91.6" in repr(table)
