@@ -457,7 +457,8 @@ same_sgd = replace(shifted, optimizer="sgd", mu=100, probes=(), augment=longer.a
 bregman = replace(same_sgd, optimizer="linbreg", penalized=("features.conv3",), density=0.1, lam=0.03)
 
 # The filters of conv3 and weights of fc1 that Γ found early, trained again from the same pretrained weights.
-ticket = Mask(of=mnist_warm, epoch=5)
+ticket = replace(mnist_sgd, mask=Mask(of=mnist_warm, epoch=5))
+by_lot = replace(mnist_sgd, mask=Mask(of=mnist_warm, epoch=5, random=True))
 
 SECTION_3_1 = {
     "optimizer": {
@@ -487,8 +488,8 @@ SECTION_3_1 = {
     },
     "winning ticket": {
         "all weights": mnist_sgd,
-        "early support": replace(mnist_sgd, mask=ticket),
-        "as much at random": replace(mnist_sgd, mask=Mask(of=mnist_warm, epoch=5, random=True)),
+        "early support": ticket,
+        "as much at random": by_lot,
     },
 }
 
@@ -530,7 +531,7 @@ SEEDS: dict[str, dict[Run, int]] = {
     "laptop": {run: 3 for run in [*_claimed, *_mnist]}, "paper": {run: 3 for run in _mnist}, "smoke": {},
 }  # fmt: skip
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
-DRAWN = {best, final}
+DRAWN = {best, final, by_lot}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
 KEPT = {best, mnist_sgd, mnist_warm, sparsest}
 
