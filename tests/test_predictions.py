@@ -28,6 +28,11 @@ def test_confused_pairs_come_most_frequent_first():
     assert table.frame.values.tolist() == [["b", "c", 4, 40.0], ["a", "b", 2, 20.0]]
 
 
+def test_the_worst_mistake_is_named():
+    labels, taken_for = np.array([3, 8, 8, 8, 1, 1]), np.array([3, 3, 3, 8, 1])
+    assert predictions.worst_mistake(labels, taken_for) == "8 for 3 (66.7 % of its images)"
+
+
 def test_classes_come_from_the_hardest_to_the_easiest():
     shares = predictions.class_accuracies(np.array([[9, 1], [4, 6]]), ("cat", "dog"))
     assert list(shares.items()) == [("dog", 0.6), ("cat", 0.9)]
