@@ -301,10 +301,13 @@ def _weights(rows: Rows, label: str, name: str) -> list[np.ndarray]:
 
 
 ON_MNIST, ON_CIFAR = ("with Adam", "without, warm-up"), ("with Adam", "without")
+USUAL = "with Adam, usual rate 1e-3"  # ours: said beside the report's rate, and not judged
 
 
 def adam_helps(mnist: Rows, cifar: Rows) -> list[Part]:
-    return [_named("MNIST", mnist.better(*ON_MNIST)), _named("CIFAR-10", cifar.better(*ON_CIFAR))]
+    stated, usual = cifar.better(*ON_CIFAR), cifar.better(USUAL, "without")
+    both = stated._replace(words=f"{stated.words} ({usual.words})")
+    return [_named("MNIST", mnist.better(*ON_MNIST)), _named("CIFAR-10", both)]
 
 
 def adam_as_fast(mnist: Rows, cifar: Rows) -> list[Part]:
@@ -390,7 +393,8 @@ CLAIMS = (
           (_of("3.1", "optimizer", WARM),), prunable),
     Claim("3.1", "conv3's filters under DessiLBI are darker, more of them black, than under SGD: it selects sparse"
           " filters without losing accuracy.", (_optimizer,), darker),
-    Claim("3.2", "Adam raises DessiLBI's accuracy, on MNIST and on CIFAR-10.", (_mnist, _cifar), adam_helps),
+    Claim("3.2", "Adam raises DessiLBI's accuracy, on MNIST and on CIFAR-10.",
+          (_mnist, _of("3.2", "CIFAR-10", *ON_CIFAR, USUAL)), adam_helps),
     Claim("3.2", "With and without Adam it takes about the same time.", (_mnist, _cifar), adam_as_fast),
     Claim("3.2", "Validation accuracy is at times above training accuracy (the report guesses at underfitting).",
           (_mnist, _cifar), validation_above),

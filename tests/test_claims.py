@@ -303,6 +303,7 @@ def test_adam(store, with_adam, expected):
     section_3_2(store, accuracy={"with Adam": with_adam})
     judged = verdict(store, "Adam")
     assert judged.verdict == expected and judged.budget == "paper, laptop"
+    assert "(with Adam, usual rate 1e-3 less without: " in judged.evidence
 
 
 @pytest.mark.parametrize("seconds, expected", [(12.0, "holds"), (13.0, "does not hold"), (7.0, "does not hold")])
