@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from helpers.bands import Band
 from helpers.experiments import Run
@@ -136,6 +136,16 @@ def comparison(
     return ax
 
 
+def one_legend(axes: Sequence[Axes]) -> None:
+    """One legend below all of `axes`, which show the same lines, in place of one in each."""
+    handles, labels = axes[0].get_legend_handles_labels()
+    for ax in axes:
+        if ax.get_legend():
+            ax.get_legend().remove()
+    if handles:
+        axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+
+
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
     """The running mean of `values` over `window` steps, centred; shorter at both ends."""
     window = min(window, len(values))
@@ -230,19 +240,29 @@ def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float =
         stated, ours = 100 * group["reported"], (100 * group["accuracy"]).clip(lower=floor)
         ax.scatter(stated, ours, c=colour, marker=marker, s=34, edgecolors="black", linewidths=0.5, label=section)
     ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
-    named = rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].sort_values("reported")
-    low = 0
-    for row in named.itertuples():
-        ours, stated = 100 * row.accuracy, 100 * row.reported
-        if ours >= floor:
-            ax.annotate(row.row, (stated, ours), xytext=(6, -3), textcoords="offset points", size=7.5)
-        else:  # one above another, since many may stand side by side
-            ax.annotate(f"{row.row}: {ours:.1f} ↓", (stated, floor), xytext=(0, 7 + 10 * (low % 3)), size=7.5,
-                        textcoords="offset points", ha="right" if stated > 90 else "center")  # fmt: skip
-            low += 1
     ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
     ax.legend(title="section", loc="upper left")
+    marks = [(100 * row.reported, max(floor, 100 * row.accuracy)) for row in rows.itertuples()]
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in ax.transData.transform(marks)] if marks else []
+    for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].sort_values("reported").itertuples():
+        stated, ours = 100 * row.reported, 100 * row.accuracy
+        if ours >= floor:
+            _name(ax, row.row, (stated, ours), [(6, -3, "left"), (6, 5, "left"), (6, -11, "left")], taken)
+        else:
+            above = [(0, 7 + 10 * level, "right" if stated > 90 else "center") for level in range(3)]
+            _name(ax, f"{row.row}: {ours:.1f} ↓", (stated, floor), above, taken)
     return ax
+
+
+def _name(ax: Axes, name: str, mark: tuple, places: Sequence[tuple], taken: list[Bbox]) -> None:
+    """Writes `name` beside a mark: at the first of `places` (points right and up, alignment) that isn't taken yet."""
+    for right, up, aligned in places:
+        text = ax.annotate(name, mark, xytext=(right, up), textcoords="offset points", size=7.5, ha=aligned)
+        box = text.get_window_extent()
+        if (right, up, aligned) == places[-1] or not any(map(box.overlaps, taken)):
+            break
+        text.remove()
+    taken.append(box)
 
 
 def noise_pair(pair: Mapping[str, list[Record]], ax: Axes) -> Axes:

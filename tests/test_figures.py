@@ -170,6 +170,31 @@ def test_rows_against_the_reports_names_what_is_far_off():
     assert figures.against_report(rows.iloc[:0], ax) is ax
 
 
+def test_names_of_rows_side_by_side_do_not_overlap():
+    import pandas as pd
+
+    scores = [("1", "t", "cyclic", 0.81, 0.9), ("1", "t", "final", 0.815, 0.91), ("1", "t", "one", 0.1, 0.7),
+              ("1", "t", "other", 0.1, 0.71)]  # fmt: skip
+    rows = pd.DataFrame(scores, columns=["section", "table", "row", "accuracy", "reported"])
+    figure, ax = plt.subplots()
+    figures.against_report(rows, ax)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 4
+    assert not any(box.overlaps(other) for place, box in enumerate(boxes) for other in boxes[:place])
+    plt.close(figure)
+
+
+def test_one_legend_stands_for_all_axes():
+    figure, axes = plt.subplots(1, 2)
+    for ax in axes:
+        ax.plot([0, 1], label="a")
+        ax.legend()
+    figures.one_legend(axes)
+    assert [ax.get_legend() for ax in axes] == [None, None]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a"]
+    plt.close(figure)
+
+
 def test_comparison_leaves_out_runs_that_learned_nothing_where_others_did(ax):
     seeds = [record(laptop(experiments.base, seed), accuracy) for seed, accuracy in enumerate((0.8, 0.1))]
     figures.comparison({"one died": seeds}, "accuracy", ax)
