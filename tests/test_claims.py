@@ -258,6 +258,14 @@ def test_slightly_below_sgd(store, sgd, expected):
     assert judged.n == (3, 3) and judged.spread == pytest.approx(0.1)
 
 
+def test_a_broken_run_of_another_table_is_no_noise(store):
+    rows = rest("DessiLBI ends")
+    seeds(store, rows, {"SGD": [0.979, 0.98, 0.981], WARM: [0.969, 0.97, 0.971]})
+    ticket = rows._replace(table="winning ticket", runs=experiments.SECTIONS["3.1"]["winning ticket"])
+    seeds(store, ticket, {"as much at random": [0.5, 0.98, 0.98]})
+    assert verdict(store, "DessiLBI ends").verdict == "holds"
+
+
 def seeds(store, rows, accuracy, **given):
     for label, scores in accuracy.items():
         for run, score in zip(experiments.replicas(rows.runs[label], "laptop"), scores, strict=True):
