@@ -159,7 +159,7 @@ Probe = Literal["gradient_change", "smoothness", "along_gradient", "surface", "p
 
 
 class Run(Frozen):
-    """One training run, described completely: the same Run on the same machine gives the same numbers.
+    """One training run, described completely: the same Run on the same machine and engine gives the same numbers.
 
     `options` are the model's; `augment` holds "crop" (pad 4), "shift" (pad 2) and "flip"; `images` cuts each
     split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
@@ -215,6 +215,12 @@ class Run(Frozen):
             raise ValueError(f"the probe path follows Γ, which {self.optimizer} does not have")
         if self.loss == "nll" and self.model != "MyNet":
             raise ValueError(f"nll needs log-probabilities, which of the models only MyNet gives, not {self.model}")
+        if not self.rate(0) and (along := {"smoothness", "along_gradient"} & set(self.probes)):
+            raise ValueError(
+                f"{' and '.join(sorted(along))} measure along a step: the rate must not be 0 at first"
+            )
+        if self.mask and "path" not in self.mask.of.probes:
+            raise ValueError(f"{self.mask.of.name} gives no mask: it needs the probe path, which follows its support")
         return self
 
     def rate(self, done: float) -> float:
@@ -271,6 +277,7 @@ BELONGS = {
     "lam": ("linbreg", "adabreg"),
     "density": ("linbreg", "adabreg"),
     "penalized": ("dessilbi", "dessilbi_adam", "linbreg", "adabreg"),
+    "weight_decay": ("sgd", "adam", "rmsprop", "dessilbi", "dessilbi_adam"),
 }
 DEFAULTS = {name: Run.model_fields[name].default for name in BELONGS}
 
@@ -438,6 +445,7 @@ SECTION_2 = {
 lenet = Run(data="mnist", model="LeNet", lr=5e-3, epochs=20, batch_size=128, normalize=False)
 pretrained = lenet
 mnist_sgd = replace(lenet, start=pretrained, epochs=30, lr=0.04, momentum=0.9)
+mnist_sgd_warm = replace(mnist_sgd, schedule=Steps(at=(), factor=1, warmup=1 / 30))  # as DessiLBI's below
 mnist_dessilbi = replace(
     mnist_sgd, optimizer="dessilbi", lr=0.1, mu=20, schedule=Steps(at=(2 / 3,), factor=0.1), probes=("path",)
 )
@@ -457,13 +465,14 @@ same_sgd = replace(shifted, optimizer="sgd", mu=100, probes=(), epochs=longer.ep
 bregman = replace(same_sgd, optimizer="linbreg", penalized=("features.conv3",), density=0.1, lam=0.03)
 
 # The filters of conv3 and weights of fc1 that Γ found early, trained again from the same pretrained weights.
-ticket = replace(mnist_sgd, mask=Mask(of=mnist_warm, epoch=5))
-by_lot = replace(mnist_sgd, mask=Mask(of=mnist_warm, epoch=5, random=True))
+ticket = replace(mnist_sgd_warm, mask=Mask(of=mnist_warm, epoch=5))
+by_lot = replace(mnist_sgd_warm, mask=Mask(of=mnist_warm, epoch=5, random=True))
 
 SECTION_3_1 = {
     "optimizer": {
         "SGD": mnist_sgd,
         "DessiLBI": mnist_dessilbi,
+        "SGD, warm-up": mnist_sgd_warm,
         "DessiLBI, warm-up": mnist_warm,
         "DessiLBI, no momentum": mnist_calm,
         "DessiLBI, authors' setting": scratch,
@@ -487,7 +496,7 @@ SECTION_3_1 = {
         "AdaBreg": replace(bregman, optimizer="adabreg", momentum=0, lr=1e-3),
     },
     "winning ticket": {
-        "all weights": mnist_sgd,
+        "all weights": mnist_sgd_warm,
         "early support": ticket,
         "as much at random": by_lot,
     },
@@ -533,7 +542,7 @@ SEEDS: dict[str, dict[Run, int]] = {
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
 DRAWN = {best, final, by_lot}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
-KEPT = {best, mnist_sgd, mnist_warm, sparsest}
+KEPT = {best, mnist_sgd, mnist_sgd_warm, mnist_warm, sparsest}
 
 
 # ------------------------------------------------------------------------------------------ looking things up
@@ -615,6 +624,12 @@ def is_drawn(run: Run) -> bool:
     return _is_one_of(run, DRAWN)
 
 
+def _starts() -> set[Run]:
+    """All runs that a declared run, or one that it needs, starts from."""
+    declared = (run for row in _all_rows() for run in (row.run, *row.run.all_needs))
+    return {run.start for run in declared if run.start}
+
+
 def keeps_weights(run: Run) -> bool:
     """Whether the weights of `run`, in whatever budget, are kept beside its record."""
-    return _is_one_of(run, KEPT | {each.run.start for each in _all_rows() if each.run.start})
+    return _is_one_of(run, KEPT | _starts())

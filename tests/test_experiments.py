@@ -78,6 +78,7 @@ REPORT = [
       for model in ("VGG-A", "VGG-A + BN") for rate in ("2e-3", "1e-3", "5e-4", "1e-4")),
     ("3.1", "optimizer", "SGD", 0.9824, 225),
     ("3.1", "optimizer", "DessiLBI", 0.9706, 235),
+    ("3.1", "optimizer", "SGD, warm-up", None, None),
     ("3.1", "optimizer", "DessiLBI, warm-up", None, None),
     ("3.1", "optimizer", "DessiLBI, no momentum", None, None),
     ("3.1", "optimizer", "DessiLBI, authors' setting", None, None),
@@ -307,6 +308,7 @@ def test_what_is_drawn_or_kept_or_first_is_declared():
 # ------------------------------------------------------------------------------------------ digests
 
 LENET = Run(data="mnist", model="LeNet", lr=0.1, epochs=30)
+FOLLOWED = replace(LENET, optimizer="dessilbi", probes=("path",))
 
 
 @pytest.mark.parametrize("run, name", [
@@ -351,7 +353,7 @@ OTHER = {  # of each field a value that no run here has
     "lr": 0.11, "momentum": 0.4, "weight_decay": 1e-9, "schedule": Cyclic(high=0.2), "epochs": 51, "batch_size": 63,
     "augment": ("flip",), "normalize": False, "images": 49_999, "seed": 1, "start": LENET,
     "kappa": 5, "mu": 20, "lam": 0.1, "density": 0.5, "penalized": ("conv3",), "precision": "float32",
-    "probes": ("path",), "mask": Mask(of=LENET, epoch=3),
+    "probes": ("path",), "mask": Mask(of=FOLLOWED, epoch=3),
 }  # fmt: skip
 
 
@@ -617,7 +619,7 @@ def test_runs_whose_gradients_are_measured_are_shorter_at_laptop():
 
 
 def test_what_a_run_needs_is_of_its_budget_and_seed():
-    mask = Mask(of=replace(LENET, epochs=9), epoch=5)
+    mask = Mask(of=replace(FOLLOWED, epochs=9), epoch=5)
     run = replace(LENET, start=replace(LENET, epochs=7), mask=mask)
     short = experiments.reseed(at(run, "smoke"), 4)
     assert [needed.epochs for needed in short.needs] == [experiments.SMOKE_EPOCHS] * 2
