@@ -25,7 +25,7 @@ def prox(v: Tensor, at: float, penalty: str | None) -> Tensor:
     """The proximal map of at · ‖v_f‖ of each filter, or at · |v| of each number."""
     if penalty == "group":
         norms = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
-        return v * (1 - at / norms).clamp_(min=0)
+        return v * (1 - at / norms.clamp_(min=torch.finfo(v.dtype).tiny)).clamp_(min=0)
     return nn.functional.softshrink(v, at) if penalty == "l1" else v.clone()
 
 
@@ -49,7 +49,8 @@ def thin_(groups: list[dict], density: float) -> None:
             if group["penalty"] is not None and density < 1:
                 shape = (len(p), *[1] * (p.ndim - 1)) if group["penalty"] == "group" else p.shape
                 order = torch.randperm(math.prod(shape)).view(shape)
-                p.mul_((order < max(1, round(density * order.numel()))) / math.sqrt(density))
+                kept = order < max(1, round(density * order.numel()))
+                p.mul_((kept / math.sqrt(density)).to(p.device))
 
 
 class _Bregman(torch.optim.Optimizer):
@@ -62,6 +63,15 @@ class _Bregman(torch.optim.Optimizer):
         if not 0 <= defaults["lam"] < math.inf:
             raise ValueError(f"lam {defaults['lam']!r} is not allowed: it must be at least 0 and finite")
         super().__init__(params, {**defaults, "penalty": None})
+
+    def add_param_group(self, param_group: dict) -> None:
+        penalty = param_group.get("penalty")
+        if penalty not in ("group", "l1", None):
+            raise ValueError(f'penalty {penalty!r} is not allowed: it must be "group", "l1" or None')
+        super().add_param_group(param_group)
+        if penalty == "group" and any(p.ndim < 2 for p in self.param_groups[-1]["params"]):
+            self.param_groups.pop()
+            raise ValueError('penalty "group" is for weights of two dimensions or more: others have no filters')
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -82,6 +92,13 @@ class _Bregman(torch.optim.Optimizer):
         return loss
 
 
+def _mean(state: dict, name: str, gradient: Tensor) -> Tensor:
+    """The running mean `name` of `state`, zero before the first step."""
+    if name not in state:
+        state[name] = torch.zeros_like(gradient)
+    return state[name]
+
+
 class LinBreg(_Bregman):
     """Linearised Bregman iterations with momentum; see the module. `params`: groups with a `penalty`."""
 
@@ -93,8 +110,7 @@ class LinBreg(_Bregman):
     def _direction(self, gradient: Tensor, state: dict, group: dict) -> Tensor:
         if not group["momentum"]:
             return gradient
-        mean = state.setdefault("momentum_buffer", torch.zeros_like(gradient))
-        return mean.lerp_(gradient, 1 - group["momentum"])
+        return _mean(state, "momentum_buffer", gradient).lerp_(gradient, 1 - group["momentum"])
 
 
 class AdaBreg(_Bregman):
@@ -108,8 +124,8 @@ class AdaBreg(_Bregman):
     def _direction(self, gradient: Tensor, state: dict, group: dict) -> Tensor:
         first, second = group["betas"]
         state["step"] = state.get("step", 0) + 1
-        mean = state.setdefault("exp_avg", torch.zeros_like(gradient)).lerp_(gradient, 1 - first)
-        square = state.setdefault("exp_avg_sq", torch.zeros_like(gradient))
+        mean = _mean(state, "exp_avg", gradient).lerp_(gradient, 1 - first)
+        square = _mean(state, "exp_avg_sq", gradient)
         square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         scale = (square / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
         return mean / (1 - first ** state["step"]) / scale

@@ -69,6 +69,19 @@ def test_the_steps_are_the_literal_loop(kind, options, penalty, delta):
     assert not penalty or len(zeros) > 1  # the penalty was felt
 
 
+def test_filters_of_zero_stay_zero_without_a_penalty_too():
+    zero = torch.zeros(2, 3)
+    for at in (0.0, 1.0):
+        assert torch.equal(bregman.prox(zero, at, "group"), zero)
+
+
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
+@pytest.mark.parametrize("shape, penalty", [((2, 2), "lasso"), ((2,), "group")])
+def test_a_penalty_that_is_not_to_be_had_is_refused_at_once(kind, shape, penalty):
+    with pytest.raises(ValueError, match=f"penalty .{penalty}. is "):
+        kind([{"params": [nn.Parameter(torch.ones(shape))], "penalty": penalty}], 0.1)
+
+
 def test_proximal_maps_by_hand():
     z = torch.tensor([[3.0, 4.0], [0.6, 0.8]])
     assert bregman.prox(z, 1.0, "group").tolist() == [pytest.approx([2.4, 3.2]), [0.0, 0.0]]
