@@ -18,6 +18,7 @@ The step is made of torch's own operators, on any device. `fused=True` compiles 
 one pass over memory (`KERNEL` at the end), which is about twice as fast; it needs a C++ compiler.
 """
 
+import contextlib
 import functools
 import math
 import os
@@ -462,7 +463,7 @@ def _kernel():
     kind = torch.backends.cpu.get_cpu_capability()
     name = f"dessilbi-{torch.__version__}-{kind}-{zlib.crc32(KERNEL.encode()):08x}.so"
     kept = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache" / "torch_extensions"), name)
-    if kept.exists():
+    with contextlib.suppress(OSError):  # not built yet, or damaged
         torch.ops.load_library(kept)
         return torch.ops.dessilbi
     threads = "-fopenmp" if sys.platform == "linux" else "-fopenmp-simd"  # elsewhere one thread does it all
@@ -474,10 +475,11 @@ def _kernel():
 
             cpp_extension.load_inline("dessilbi", KERNEL, extra_cflags=flags, build_directory=folder,
                                       is_python_module=False, no_implicit_headers=True)  # fmt: skip
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            aside = shutil.copy(Path(folder, "dessilbi.so"), kept.with_suffix(f".{os.getpid()}"))
-            os.replace(aside, kept)
         except (ImportError, OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise RuntimeError(f"fused=True needs a C++ compiler and ninja (pip install ninja): {reason}") from error
+        with contextlib.suppress(OSError):  # where it can't be kept, the next process builds it again
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            aside = shutil.copy(Path(folder, "dessilbi.so"), kept.with_suffix(f".{os.getpid()}"))
+            os.replace(aside, kept)
     return torch.ops.dessilbi
