@@ -31,6 +31,10 @@ from helpers.records import Record, RecordError, Store
 FINGERPRINT_TOLERANCE = (1e-4, 1e-4, 1e-2, 3e-2, 3e-2)
 
 
+# What a user can cause and mend: each is told in one line.
+FAULTS = (RecordError, data.DataError, OSError, ValueError, torch.OutOfMemoryError)
+
+
 class Interrupted(RuntimeError):
     """Work was asked to stop; what was finished is recorded, what was under way is in its checkpoint."""
 
@@ -165,8 +169,10 @@ def _resume(run: Run, store: Store, build: Callable[[dict], tuple]):
             there = state.get("origin", {}).get(what, here)
             if there != here:
                 raise ValueError(f"it is of {what} {there}, this is {what} {here}")
+        if (device := state["engine"]["device"]) != "cpu" and not torch.cuda.is_available():
+            raise RecordError(f"{run.name} was begun on {device}, which is not here: go on there, or delete {path}")
         return build(state)
-    except (MemoryError, torch.OutOfMemoryError):  # no fault of the checkpoint
+    except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, RecordError):  # no fault of the checkpoint
         raise
     except Exception as error:  # torch raises a different class for each kind of damage
         pickled = isinstance(error, pickle.UnpicklingError)
@@ -205,6 +211,8 @@ def _masks(run: Run, store: Store) -> dict[str, torch.Tensor] | None:
     if run.mask is None:
         return None
     entries = entries_of(store.arrays(store.read(run.mask.of)))
+    if not entries:
+        raise RecordError(f"{run.name} takes its mask from {run.mask.of.name}, whose record holds no support")
     kept = {name: epochs <= run.mask.epoch for name, epochs in entries.items()}
     if run.mask.random:
         kept = sparsity.shuffled(kept, run.seed)
@@ -225,8 +233,9 @@ def _write(trainer: training.Trainer, dataset: data.Dataset, store: Store, watch
     diverged = trainer.diverged_at is not None
     split = dataset.test.first(run.images)
     # The series end where the run did.
+    counts = torch.uint8 if run.batch_size < 256 else torch.int32
     arrays = {"step_loss": trainer.losses[: trainer.step].cpu().numpy(),
-              "step_correct": trainer.correct[: trainer.step].to(torch.uint8).cpu().numpy(),
+              "step_correct": trainer.correct[: trainer.step].to(counts).cpu().numpy(),
               **_measured(trainer, watching)}  # fmt: skip
     test, weights = None, {}
     if not diverged:

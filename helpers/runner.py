@@ -102,7 +102,8 @@ def _await(runs: list[Run], store: Store) -> bool:
     if any(map(store.running, starts)):
         time.sleep(1)
         return True
-    return any(can_start(run, store) for run in runs if run.needs)  # what they need was finished this moment
+    waiting = [run for run in runs if run.needs and not store.running(run)]
+    return any(can_start(run, store) for run in waiting)  # what they need was finished this moment
 
 
 def say(record: Record) -> None:
@@ -228,7 +229,7 @@ def _worker(runs: list[Run], folder: Path, settings: Settings, line: int, messag
         work(runs, store, settings)
     except (Interrupted, KeyboardInterrupt) as error:
         code, message = INTERRUPTED, str(error)
-    except (RecordError, data.DataError, OSError) as error:
+    except making.FAULTS as error:
         code, message = 1, str(error)
     if code:
         messages.put((code, message))
@@ -245,6 +246,7 @@ def obtain(rows: Mapping[str, Run], budget: str | None = None, store: Store | No
     With RECORDS_ONLY=1 in the environment nothing is trained, and what is missing is shown as missing.
     """
     store = store or Store()
+    selection = None
     try:
         selection = records.select(rows, store, budget or os.environ.get("REPORT_BUDGET") or None)
         if selection.missing and not _records_only():
@@ -252,12 +254,12 @@ def obtain(rows: Mapping[str, Run], budget: str | None = None, store: Store | No
             runs = pending(wanted, [selection.budget], store.prepare())
             work(runs, store, Settings(threads=torch.get_num_threads(), bar=0))
     except (Interrupted, KeyboardInterrupt) as stopped:
-        making.tell(f"{stopped or 'interrupted'}: what is finished is kept; run the cell again to go on")
+        making.tell(f"{str(stopped) or 'interrupted'}: what is finished is kept; run the cell again to go on")
     except (experiments.UnknownName, RecordError, data.DataError) as error:
         line = f"{type(error).__name__}: {error}"
         error._render_traceback_ = lambda: [line]  # all that Jupyter shows of it
         raise
-    return records.select(rows, store, selection.budget)
+    return records.select(rows, store, selection and selection.budget)
 
 
 def trained(record: Record, store: Store | None = None) -> torch.nn.Module:
@@ -285,6 +287,8 @@ def rehearse(run: Run, steps: int) -> training.Trainer:
     """
     if _records_only() or os.environ.get("REPORT_BUDGET") == "smoke":
         steps = -(-steps // 10)
+    if run.needs:
+        raise ValueError(f"{run.name} starts from another run: rehearse one that starts by itself")
     batches = training.make_batches(run, data.load(run.data))
     trainer = training.Trainer(run, training.Engine(memory_format="channels_last"), len(batches))
     bar = tqdm(total=steps, desc=run.name, unit="step", leave=False, mininterval=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
-from helpers import data, runner
+from helpers import making, runner
 from helpers.experiments import Run
 from helpers.records import RecordError, Store
 
@@ -74,7 +74,7 @@ def _task(run: Run, folder: str, settings: runner.Settings, data_folder: str | N
         return ("made" if runner.is_made(run, store) else "left"), run.name
     except (runner.Interrupted, KeyboardInterrupt) as error:
         return "stopped", str(error) or run.name
-    except (RecordError, data.DataError, OSError) as error:
+    except making.FAULTS as error:
         return "failed", str(error)
 
 

@@ -345,6 +345,15 @@ def test_a_run_that_another_process_is_at_is_left_to_it(store):
     assert [record.run for record in runner.work(list(ROWS.values()), store)] == [DIGITS]
 
 
+def test_a_run_that_another_process_is_at_is_left_to_it_whatever_it_starts_from(chain, store):
+    first, second, _ = chain
+    runner.work([first], store)
+    with store.claim(second):
+        started = time.time()
+        assert runner.work([second], store, runner.Settings(deadline=started + 20)) == []
+        assert time.time() < started + 10
+
+
 # ------------------------------------------------------------------------------------------ starting from others
 
 
@@ -556,6 +565,12 @@ def test_verify_replays_the_first_steps(store, chain):
 # ------------------------------------------------------------------------------------------ in a notebook
 
 
+def test_counts_of_a_large_batch_are_whole(store):
+    run = experiments.replace(DIGITS, batch_size=300)
+    record = runner.obtain({"a": run}, "laptop", store)["a"][0]
+    assert np.iinfo(store.arrays(record)["step_correct"].dtype).max >= 300
+
+
 def test_obtain_trains_what_is_missing(store, capsys):
     runner.work([ROWS["b"]], store)
     threads = torch.get_num_threads()
@@ -581,6 +596,21 @@ def test_an_interrupted_obtain_keeps_what_is_finished(place, count, store, monke
     assert len(selection.missing) == 2 and len(store.scan()[0]) == 1
     assert "what is finished is kept; run the cell again to go on" in capsys.readouterr().err
     assert runner.obtain(ROWS, "laptop", store).missing == []
+
+
+def test_obtain_interrupted_while_it_reads_shows_what_there_is(store, monkeypatch, capsys):
+    runner.obtain({"a": DIGITS}, "laptop", store)
+    original, calls = records.select, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(records, "select", interrupted)
+    assert len(runner.obtain({"a": DIGITS}, store=store)["a"]) == 1
+    assert capsys.readouterr().err.endswith("\ninterrupted: what is finished is kept; run the cell again to go on\n")
 
 
 def test_obtain_can_be_told_to_train_nothing(store, monkeypatch):
@@ -611,5 +641,7 @@ def test_a_store_says_what_it_holds_in_json(store):
 )
 def test_a_live_cell_trains_a_tenth_where_nobody_watches(name, value, steps, monkeypatch):
     monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="starts from another run"):
+        runner.rehearse(experiments.replace(DIGITS, start=DIGITS), steps=12)
     live = runner.rehearse(DIGITS, steps=12)
     assert live.step == steps and live.losses[:steps].isfinite().all()
