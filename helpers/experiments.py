@@ -216,9 +216,7 @@ class Run(Frozen):
         if self.loss == "nll" and self.model != "MyNet":
             raise ValueError(f"nll needs log-probabilities, which of the models only MyNet gives, not {self.model}")
         if not self.rate(0) and (along := {"smoothness", "along_gradient"} & set(self.probes)):
-            raise ValueError(
-                f"{' and '.join(sorted(along))} measure along a step: the rate must not be 0 at first"
-            )
+            raise ValueError(f"{' and '.join(sorted(along))} measure along a step: the rate must not be 0 at first")
         if self.mask and "path" not in self.mask.of.probes:
             raise ValueError(f"{self.mask.of.name} gives no mask: it needs the probe path, which follows its support")
         return self

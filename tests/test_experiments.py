@@ -675,6 +675,13 @@ def test_the_headline_comes_first_on_paper():
     assert rest == sorted(rest)
 
 
+def test_weights_are_kept_of_all_that_others_start_from_declared_or_not(monkeypatch):
+    first = replace(LENET, lr=0.2)
+    second = replace(first, lr=0.02, start=first)
+    monkeypatch.setitem(SECTIONS["3.1"], "small", {"third": replace(second, lr=0.002, start=second)})
+    assert experiments.keeps_weights(second) and experiments.keeps_weights(first)
+
+
 def test_what_figures_show_is_kept_in_every_budget_and_for_every_seed():
     for budget in BUDGETS:
         run = at(experiments.best, budget)
