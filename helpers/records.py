@@ -137,7 +137,10 @@ class Store:
             except RecordError as error:
                 faults[self.folder / name] = str(error)
         for name in names:
-            if name not in owned and not name.endswith(".json") and not name.startswith("."):
+            if name in owned or name.endswith(".json") or name.startswith("."):
+                continue
+            record = self.folder / f"{name.rsplit('.', 1)[0]}.json"
+            if record not in faults:  # what belongs to a record that can't be read may be whole
                 faults[self.folder / name] = f"{self.folder / name} belongs to no record: delete it"
         return records, faults
 

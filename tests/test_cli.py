@@ -99,9 +99,10 @@ def test_a_folder_that_cant_be_written(place, command, tmp_path):
 
 @pytest.mark.parametrize("name", ["status", "verify"])
 def test_a_folder_that_is_not_there(name, command, tmp_path):
-    code, _, errors = command(name, "--results", tmp_path / "none")
+    code, out, errors = command(name, "--results", tmp_path / "none")
     assert code == (name == "verify")
-    assert errors[:1] == [f"{tmp_path}/none does not exist: `python -m helpers run` makes it"] or name == "verify"
+    told = errors if name == "status" else out.splitlines()
+    assert told[0].endswith(f"{tmp_path}/none does not exist: `python -m helpers run` makes it")
     (tmp_path / "file").touch()
     code, _, errors = command(name, "--results", tmp_path / "file")
     assert code == 1 and errors == [
@@ -185,7 +186,8 @@ def test_status_and_verify_name_what_is_at_fault(digits, command):
         code, out, errors = command(*arguments)
         told = errors if arguments[0] == "status" else out.splitlines()
         named = [line for line in told if str(digits.parent) in line]
-        assert [line.split()[0] for line in named] == [str(digits), *map(str, sorted(digits.parent.glob("*.npz")))]
+        # The .npz beside the damaged record may be whole: nobody is told to delete it.
+        assert [line.split()[0] for line in named] == [str(digits), str(digits.parent / "left.npz")]
         assert code == (arguments[0] == "verify")
     code, out, errors = command("run", "--workers", 1)
     assert code == 0 and sum("can't be read: kept as" in line for line in errors) == 1
