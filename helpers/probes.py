@@ -279,7 +279,8 @@ class Surface(StepProbe):
 
     def finish(self, trainer) -> None:
         if trainer.diverged_at is None and self.kept:
-            images, labels = (torch.cat(parts).to(trainer.engine.device) for parts in zip(*self.kept))
+            device = trainer.engine.device  # a checkpoint is read to the CPU, and holds the first of them
+            images, labels = (torch.cat([part.to(device) for part in parts]) for parts in zip(*self.kept))
             arrays = surface_arrays(trainer.model, _loss_on(trainer, images, labels), self.points)
             self.series = {name: torch.from_numpy(values) for name, values in arrays.items()}
 

@@ -121,6 +121,9 @@ class Trainer:
 
     def __init__(self, run, engine: Engine, steps: int, start: dict | None = None, masks: dict | None = None):
         self.run, self.engine = run, engine
+        # Float32 means float32: how losses and gradients change over a short step would drown in TF32's rounding.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True  # a run that was killed ends at the same weights
         torch.manual_seed(run.seed)
         model = models.build(run.model, **run.options)
         if start is not None:
