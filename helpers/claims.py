@@ -92,12 +92,16 @@ class Rows:
     def far(self, row: str, other: str) -> Part:
         """That `row` is more accurate by at least MUCH points."""
         gap = readings.gap(self.found, row, other)
+        if gap is None:
+            return self.better(row, other)
         return _bounded(gap, at_least=MUCH, words=f"by far: {MUCH:g} points or more")
 
     def near(self, row: str, other: str) -> Part:
         """That the two rows end at most LITTLE points apart."""
         gap = readings.gap(self.found, row, other)
-        return _bounded(gap and abs(gap), at_most=LITTLE, words=f"little: {LITTLE:g} points or less")
+        if gap is None:
+            return Part("does not hold", self._fallen(row, other))
+        return _bounded(abs(gap), at_most=LITTLE, words=f"little: {LITTLE:g} points or less")
 
     def cheap(self, row: str, other: str) -> Part:
         """That an epoch of `row` takes at most LITTLE_TIME times as long as one of `other`."""
@@ -121,7 +125,8 @@ class Rows:
         ours, theirs = (readings.ahead(self.found[label]) for label in (row, other))
         if ours is None or theirs is None:
             return Part("does not hold" if ours is None else "holds", "one of the two diverged")
-        verdict = readings.beyond(theirs - ours, self._counts(row, other), self.sigma)
+        sigma = readings.noise_between(self.found, row, other, self.sigma)
+        verdict = readings.beyond(theirs - ours, self._counts(row, other), sigma)
         return Part(verdict, f"training ahead of validation by {tables.signed(ours)} after {tables.signed(theirs)}")
 
     def arrays(self, label: str) -> list[dict[str, np.ndarray]]:
@@ -133,7 +138,7 @@ class Rows:
 
     def _with_noise(self, gap: float, *labels: str) -> str:
         """A difference of two rows in accuracy, ± its standard deviation."""
-        deviation = readings.bar(self.sigma, self._counts(*labels)) / 2
+        deviation = readings.bar(readings.noise_between(self.found, *labels, self.sigma), self._counts(*labels)) / 2
         return tables.signed(gap) + ("" if math.isnan(deviation) else f" ± {deviation:.2f}")
 
     def _fallen(self, *labels: str) -> str:
@@ -238,10 +243,11 @@ def levels_off(rows: Rows) -> list[Part]:
 
 
 def vgg_accuracy(rows: Rows) -> list[Part]:
+    higher, gap = rows.better(NORMED, PLAIN), readings.epochs_gap(rows.found, NORMED, PLAIN)
+    if gap is None:
+        return [higher]
     faster = readings.rises_faster(rows.found, NORMED, PLAIN, rows.sigma)
-    gap = readings.epochs_gap(rows.found, NORMED, PLAIN)
-    words = "one of the two diverged" if gap is None else f"mean over the epochs {tables.signed(gap)}"
-    return [rows.better(NORMED, PLAIN), Part(faster, words)]
+    return [higher, Part(faster, f"mean over the epochs {tables.signed(gap)}")]
 
 
 def steadier(what: str, rows: Rows) -> list[Part]:

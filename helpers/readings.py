@@ -23,13 +23,23 @@ PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tab
 def noise(pair: Mapping[str, list[Record]], *others: Mapping[str, list[Record]]) -> float:
     """How far two runs that differ in nothing real end apart: the standard deviation of one run's accuracy, in points.
 
-    `pair` has two rows that compute the same function: their gap over √2 is one estimate. Rows of `pair` or `others`
-    with several seeds give more, pooled over rows. The largest is returned: one estimate from two runs is a poor one.
-    NaN if there is nothing to estimate it from.
+    `pair` has two rows that compute the same function: their gap over √(1/n₁ + 1/n₂) is one estimate. Rows of `pair` or
+    `others` with several seeds give more, pooled over rows. The larger is returned; NaN if there is neither.
     """
-    first, second = (records.mean(records.accuracies(found)) for found in list(pair.values())[:2])
-    estimates = [] if first is None or second is None else [100 * abs(first - second) / math.sqrt(2)]
-    return max([*estimates, spread(pair, *others)], key=lambda value: (not math.isnan(value), value))
+    row, other = list(pair)[:2]
+    between, counts = gap(pair, row, other), [len(records.accuracies(pair[label])) for label in (row, other)]
+    return _larger(math.nan if between is None else 2 * abs(between) / bar(1, counts), spread(pair, *others))
+
+
+def noise_between(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> float:
+    """The noise of one run that a comparison of two rows has to reckon with: `sigma`, that of runs like these, or the
+    spread over the seeds of the two, if that is larger."""
+    return _larger(sigma, spread({label: selection[label] for label in (row, other)}))
+
+
+def _larger(*estimates: float) -> float:
+    """The largest of some numbers, of which NaN is none."""
+    return max((each for each in estimates if not math.isnan(each)), default=math.nan)
 
 
 def spread(*selections: Mapping[str, list[Record]]) -> float:
@@ -38,9 +48,11 @@ def spread(*selections: Mapping[str, list[Record]]) -> float:
     Each run counts once, in however many tables it stands; runs that learned nothing, which all end alike, don't count.
     NaN where no row has several.
     """
-    repeated = {found[0].run: records.std(records.accuracies(found)) for rows in selections
+    repeated = {found[0].run: records.accuracies(found) for rows in selections
                 for found in rows.values() if sum(map(records.learned, found)) > 1}  # fmt: skip
-    return 100 * math.sqrt(records.mean(each**2 for each in repeated.values())) if repeated else math.nan
+    freedom = sum(len(each) - 1 for each in repeated.values())
+    squares = sum((len(each) - 1) * records.std(each) ** 2 for each in repeated.values())
+    return 100 * math.sqrt(squares / freedom) if repeated else math.nan
 
 
 def gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
@@ -57,13 +69,14 @@ def reported_gap(section: str, table: str, row: str, other: str) -> float:
 def verdict(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> str:
     """Whether `row` does better than `other`: "holds", "does not hold" or "within noise" (or "not measured yet").
 
-    The difference of two means over n₁ and n₂ runs has the standard deviation σ·√(1/n₁ + 1/n₂); twice that is noise.
-    A row all of whose runs diverged is worse than any that has an accuracy, and no better than another that diverged.
+    The difference of two means over n₁ and n₂ runs has the standard deviation σ·√(1/n₁ + 1/n₂), with σ from
+    `noise_between`; twice that is noise. A row all of whose runs diverged is worse than any that has an accuracy, and
+    no better than another that diverged.
     """
     if all(selection[label] for label in (row, other)) and gap(selection, row, other) is None:
         return "holds" if records.accuracies(selection[row]) else "does not hold"
     counts = [len(records.accuracies(selection[label])) for label in (row, other)]
-    return beyond(gap(selection, row, other), counts, sigma)
+    return beyond(gap(selection, row, other), counts, noise_between(selection, row, other, sigma))
 
 
 def beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str:
@@ -91,7 +104,7 @@ def together(*verdicts: str) -> str:
 def best_row(selection: Mapping[str, list[Record]]) -> str | None:
     """The label with the highest mean *validation* accuracy after the last epoch: nothing is chosen on the test set."""
     scores = {
-        label: records.mean(record.history["validation_accuracy"][-1] for record in found if record.test)
+        label: records.mean(record.history["validation_accuracy"][-1] for record in _trained(found))
         for label, found in selection.items()
     }
     known = {label: value for label, value in scores.items() if value is not None}
@@ -101,6 +114,11 @@ def best_row(selection: Mapping[str, list[Record]]) -> str | None:
 def merged(selections: Mapping[str, Selection]) -> dict[str, list[Record]]:
     """The rows of several tables as one: "table: row" → records."""
     return {f"{table}: {label}": found for table, rows in selections.items() for label, found in rows.items()}
+
+
+def _trained(found: Sequence[Record]) -> list[Record]:
+    """A row's runs that came to an end, less those that learned nothing where others did, as its accuracy has them."""
+    return [record for record in records.alive(list(found)) if record.test]
 
 
 def all_rows(sections: Mapping[str, Mapping[str, Mapping[str, list[Record]]]]) -> pd.DataFrame:
@@ -115,22 +133,22 @@ def all_rows(sections: Mapping[str, Mapping[str, Mapping[str, list[Record]]]]) -
                 if found and found[0].test:
                     seen.setdefault(found[0].run, (section, table, label, found))
     seconds, _ = records.times({run: found for run, (*_, found) in seen.items()})
-    return pd.DataFrame([
-        {"section": section, "table": table, "row": label, "accuracy": records.mean(records.accuracies(found)),
-         "parameters": found[0].parameters, "seconds_per_epoch": seconds[run]}
+    lines = [
+        (section, table, label, records.mean(records.accuracies(found)), found[0].parameters, seconds[run])
         for run, (section, table, label, found) in seen.items()
-    ])  # fmt: skip
+    ]
+    return pd.DataFrame(lines, columns=["section", "table", "row", "accuracy", "parameters", "seconds_per_epoch"])
 
 
 def after(found: Sequence[Record], epoch: int, name: str = "validation_accuracy") -> float | None:
     """A row's `name` after an epoch (1 is the first, -1 the last), mean over the seeds that learned something."""
-    curves = [curve(each, name) for each in records.alive(list(found)) if each.test]
+    curves = [curve(each, name) for each in _trained(found)]
     return records.mean(float(each[epoch - (epoch > 0)]) for each in curves if len(each) >= abs(epoch))
 
 
 def ahead(found: Sequence[Record]) -> float | None:
     """Training less validation accuracy after the last epoch, in points, mean over seeds: how far a row overfits."""
-    ends = [(curve(each, "train_accuracy"), curve(each, "validation_accuracy")) for each in found if each.test]
+    ends = [(curve(each, "train_accuracy"), curve(each, "validation_accuracy")) for each in _trained(found)]
     return records.mean(100 * float(train[-1] - validation[-1]) for train, validation in ends
                         if len(train) and len(validation) and np.isfinite(train[-1] - validation[-1]))  # fmt: skip
 
@@ -144,7 +162,7 @@ def above(record: Record) -> tuple[int, int]:
 
 def epochs_gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
     """Validation accuracy of `row` less that of `other`, mean over all epochs, in points: which one rises faster."""
-    means = [records.mean(records.mean(each.history["validation_accuracy"]) for each in selection[label] if each.test)
+    means = [records.mean(records.mean(each.history["validation_accuracy"]) for each in _trained(selection[label]))
              for label in (row, other)]  # fmt: skip
     return None if None in means else 100 * (means[0] - means[1])
 
@@ -155,7 +173,7 @@ def rises_faster(selection: Mapping[str, list[Record]], row: str, other: str, si
     Noise is that of `verdict`, of one epoch's accuracy; the mean over several has less, so the bar is high.
     """
     counts = [len(records.accuracies(selection[label])) for label in (row, other)]
-    return beyond(epochs_gap(selection, row, other), counts, sigma)
+    return beyond(epochs_gap(selection, row, other), counts, noise_between(selection, row, other, sigma))
 
 
 def misses(section: str, table: str, selection: Mapping[str, list[Record]]) -> float:

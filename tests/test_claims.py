@@ -169,14 +169,14 @@ def test_a_little_time_is_a_quarter(store):
     noise(store)
     fill(store, rest("Batch norm costs"), {"with": 0.8}, seconds={"with": 13.0, "without": 10.0})
     judged = verdict(store, "Batch norm costs")
-    assert judged.verdict == "does not hold" and judged.evidence == "with less without: +10.00 ± 0.12; 1.3 × the time"
+    assert judged.verdict == "does not hold" and judged.evidence == "with less without: +10.00 ± 0.20; 1.3 × the time"
 
 
 def test_what_a_judgement_says_of_its_records(store):
     noise(store, gap=0.02)
     judged = verdict(store, "NLL")
     assert (judged.verdict, judged.budget, judged.n) == ("within noise", "laptop", (3, 3))
-    assert judged.evidence.startswith("NLL less cross-entropy: −2.00 ± 1.15; one function") and judged.spread == 0
+    assert judged.evidence.startswith("NLL less cross-entropy: −2.00 ± 2.00; one function") and judged.spread == 0
     assert set(judged.names) == {path.stem for path in store.folder.glob("*.json")}
 
 

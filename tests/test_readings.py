@@ -9,22 +9,58 @@ from helpers import experiments, readings, records, tables
 from tests.made import FIRST, SECOND, laptop, record, selection
 
 
-def test_noise_is_the_gap_of_a_pair_over_root_two_or_the_pooled_spread_of_seeds_if_larger(pair):
+def test_noise_is_the_gap_of_a_pair_as_one_runs_deviation_or_the_pooled_spread_of_seeds_if_larger(pair):
     same = {"a": [record(laptop(FIRST), 0.70)], "b": [record(laptop(SECOND), 0.71)]}
     assert readings.noise(same) == pytest.approx(1 / math.sqrt(2))
+    thrice = {label: [record(found[0].run, found[0].test.accuracy) for _ in range(3)] for label, found in same.items()}
+    assert readings.noise(thrice) == pytest.approx(1 / math.sqrt(2 / 3))
     assert readings.noise(same, pair) == pytest.approx(2 / math.sqrt(2))  # .71 and .73
     assert math.isnan(readings.noise({"a": [], "b": []}))
 
 
 @pytest.mark.parametrize(
     "sigma, verdict",
-    # The gap is 2 points over 1 and 2 runs: noise is 2·σ·√(1 + 1/2) = 2.449 σ.
-    [(0.8, "holds"), (0.82, "within noise"), (math.nan, "not measured yet")],
+    # The gap is 2 points over 1 and 2 runs: noise is 2·σ·√(1 + 1/2) = 2.449 σ, and the two seeds alone give σ = 0.28.
+    [(0.8, "holds"), (0.82, "within noise"), (math.nan, "holds")],
 )
-def test_a_verdict_needs_a_gap_of_two_standard_deviations(pair, sigma, verdict):
+def test_a_verdict_needs_a_gap_of_two_standard_deviations(sigma, verdict):
+    pair = _close()
     assert readings.gap(pair, "with", "without") == pytest.approx(2)
     assert readings.verdict(pair, "with", "without", sigma) == verdict
     assert readings.verdict(pair, "without", "with", sigma) == verdict.replace("holds", "does not hold")
+
+
+def _close():
+    """Two rows, one of them with two seeds that end close together: 70 % against 71.8 and 72.2 %."""
+    seeds = [record(laptop(SECOND, seed), accuracy) for seed, accuracy in enumerate((0.718, 0.722))]
+    return selection({"without": [record(laptop(FIRST), 0.70)], "with": seeds})
+
+
+def test_no_verdict_without_an_estimate_of_the_noise():
+    rows = selection({"a": [record(laptop(FIRST), 0.70)], "b": [record(laptop(SECOND), 0.71)]})
+    assert readings.verdict(rows, "a", "b", math.nan) == "not measured yet"
+
+
+def test_a_verdict_takes_the_spread_of_the_two_rows_where_it_is_larger(pair):
+    wide = selection({**pair, "with": [record(laptop(SECOND, seed), each) for seed, each in enumerate((0.67, 0.77))]})
+    assert readings.noise_between(wide, "with", "without", 0.1) == pytest.approx(10 / math.sqrt(2))
+    assert readings.verdict(wide, "with", "without", 0.1) == "within noise"
+    assert readings.noise_between(pair, "without", "without", 0.1) == 0.1  # no seeds, no spread
+
+
+def test_rows_are_weighed_by_their_seeds_in_the_spread():
+    rows = {"two": [record(laptop(FIRST, seed), each) for seed, each in enumerate((0.70, 0.72))],
+            "three": [record(laptop(SECOND, seed), each) for seed, each in enumerate((0.70, 0.70, 0.70))]}  # fmt: skip
+    assert readings.spread(rows) == pytest.approx(math.sqrt(2 / 3))  # (1² + 1²) over 1 + 2 degrees of freedom
+
+
+def test_a_seed_that_learned_nothing_counts_in_no_curve_either():
+    half_dead = [record(laptop(FIRST), 0.8), record(laptop(FIRST, 1), 0.1)]
+    rows = selection({"half dead": half_dead, "steady": [record(laptop(SECOND), 0.7)]})
+    assert readings.best_row(rows) == "half dead"
+    assert readings.gap(rows, "half dead", "steady") == pytest.approx(10)
+    assert readings.epochs_gap(rows, "half dead", "steady") == pytest.approx(5)  # means of .3 and .8, of .3 and .7
+    assert readings.ahead(half_dead) == pytest.approx(100 * (0.6 - 0.8))
 
 
 def test_no_verdict_without_a_record():
@@ -132,8 +168,9 @@ def test_the_distance_from_the_report_is_a_mean_over_the_rows(pair):
     assert math.isnan(readings.misses("1", "1.2 batch norm", {"with": [], "without": pair["without"]}))
 
 
-def test_which_rises_faster_is_the_mean_over_the_epochs(pair):
-    # Validation .3 and .7 against .3 and .71, .3 and .73: means .5 against .51, a gap of 1 point; noise 2.449 σ.
+def test_which_rises_faster_is_the_mean_over_the_epochs():
+    # Validation .3 and .7 against .3 and .718, .3 and .722: means .5 against .51, a gap of 1 point; noise 2.449 σ.
+    pair = _close()
     assert readings.epochs_gap(pair, "with", "without") == pytest.approx(1)
     assert [readings.rises_faster(pair, "with", "without", sigma) for sigma in (0.4, 0.42)] == ["holds", "within noise"]
     assert readings.rises_faster({"a": [], "b": []}, "a", "b", 1.0) == "not measured yet"
