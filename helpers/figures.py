@@ -1,6 +1,7 @@
 """How the report's figures look: each function takes data and `ax`, draws, and gives `ax` back. It never trains, reads
 or shows anything; the same colour means the same thing in every notebook, and no figure needs colour to be read."""
 
+import itertools
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -102,7 +103,8 @@ def _whole_epochs(ax: Axes, epochs: int) -> None:
 
 def looks_of(labels: Iterable[str], looks: Sequence[tuple] = LINES) -> list[dict]:
     """What `plot` is told of each line's look: that of LOOKS for a label that has one, else the next of `looks`."""
-    others = [(*look, marker) for look, marker in zip(looks, MARKERS, strict=False)]
+    # A second round of looks has other markers.
+    others = ((*looks[i % len(looks)], MARKERS[(i + i // len(looks)) % len(MARKERS)]) for i in itertools.count())
     chosen = [LOOKS.get(label, other) for label, other in zip(labels, others)]
     return [{"color": colour, "linestyle": line, "marker": marker, "ms": 4} for colour, line, marker in chosen]
 

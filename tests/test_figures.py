@@ -159,8 +159,6 @@ def test_surfaces_without_a_value_are_no_record(arrays):
 
 
 def test_rows_against_the_reports_names_what_is_far_off():
-    import pandas as pd
-
     rows = pd.DataFrame([("1", "t", "near", 0.75, 0.76), ("1", "t", "far", 0.7, 0.8), ("2", "t", "dead", 0.1, 0.7)],
                         columns=["section", "table", "row", "accuracy", "reported"])  # fmt: skip
     _, ax = plt.subplots()
@@ -170,9 +168,12 @@ def test_rows_against_the_reports_names_what_is_far_off():
     assert figures.against_report(rows.iloc[:0], ax) is ax
 
 
-def test_names_of_rows_side_by_side_do_not_overlap():
-    import pandas as pd
+def test_every_row_of_a_long_table_has_a_look_of_its_own():
+    looks = figures.looks_of([f"row {number}" for number in range(9)])
+    assert len({tuple(map(str, look.values())) for look in looks}) == 9
 
+
+def test_names_of_rows_side_by_side_do_not_overlap():
     scores = [("1", "t", "cyclic", 0.81, 0.9), ("1", "t", "final", 0.815, 0.91), ("1", "t", "one", 0.1, 0.7),
               ("1", "t", "other", 0.1, 0.71)]  # fmt: skip
     rows = pd.DataFrame(scores, columns=["section", "table", "row", "accuracy", "reported"])
