@@ -66,7 +66,7 @@ def test_a_figure_or_table_has_a_caption_a_label_and_a_reading_below(notebook):
 
 
 def test_a_figure_leads_to_its_records_or_has_none(notebook):
-    absent = ("no record yet", "not measured yet", "Not measured yet", " – ")
+    absent = ("no record yet", "not measured yet", "Not measured yet")
     for i, cell in enumerate(notebook.cells):
         drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
         if drawn and "diagrams." not in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", ()):
