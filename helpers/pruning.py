@@ -1,6 +1,7 @@
 """How what DessiLBI finds looks: the way of Γ, accuracy with a share of the network pruned, filters. It reads what runs
 have recorded and never prunes or trains anything itself."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from helpers.experiments import PRUNED, Run
 from helpers.figures import BLACK, looks_of, no_record, spaced
 from helpers.records import Record, Store, alive
-from helpers.tables import DASH, Table, links, listed, percent
+from helpers.tables import DASH, Table, links, listed, percent, signed
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
 SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
@@ -28,8 +29,10 @@ def accuracies(found: Sequence[Record], store: Store, layers: str, order: str, s
     authors' order, or "magnitude". No seeds, no rows.
     """
     name = f"pruned_{order}_{layers}_{split}"
-    series = [arrays[name] for record in alive(list(found)) for arrays in (store.arrays(record),) if name in arrays]
-    return np.array(series, dtype=float).reshape(-1, len(PRUNED))
+    every = [store.arrays(record) for record in alive(list(found))]
+    # A share of 10,000 images: what float32 adds to it could turn the last digit of a mean.
+    series = [np.round(arrays[name].astype(float), 6) for arrays in every if name in arrays]
+    return np.array(series).reshape(-1, len(PRUNED))
 
 
 def at(values: np.ndarray, share: float) -> np.ndarray:
@@ -90,6 +93,33 @@ def against_goals(values: np.ndarray) -> str:
         f"{_pruned(share)} {percent(ours[share])} % (goal {100 * goal:.1f} %: "
         f"{'reached' if ours[share] >= goal else 'missed'})" for share, goal in GOALS.items()
     )  # fmt: skip
+
+
+def changes(lines: Mapping[str, np.ndarray], shares: Sequence[float] = (0.0, 0.6, 0.8, 0.9)) -> str:
+    """By how many points each of `lines` (label → `accuracies`) differs from the one before, in words."""
+    means = {label: [100 * at(values, share).mean() for share in shares] for label, values in lines.items()
+             if len(values)}  # fmt: skip
+    told = [
+        f"{label} {', '.join(signed(after - before) for before, after in zip(means[last], means[label]))}"
+        for last, label in zip(means, list(means)[1:])
+    ]
+    return f"{listed(map(_pruned, shares))}: {'; '.join(told)}" if told else "not measured yet"
+
+
+def best_at(lines: Mapping[str, np.ndarray], shares: Sequence[float]) -> str:
+    """Which of `lines` (label → `accuracies`) has the highest mean with each share pruned, in words."""
+    known = {label: values for label, values in lines.items() if len(values)}
+    if not known:
+        return "not measured yet"
+    best = {share: max(known, key=lambda label: at(known[label], share).mean()) for share in shares}
+    return "; ".join(f"{_pruned(share)} {label} {percent(at(known[label], share).mean())} %"
+                     for share, label in best.items())  # fmt: skip
+
+
+def first_peak(found: Sequence[Record], store: Store, steps: int = 100) -> float:
+    """The largest training loss among the first `steps` of a row's runs; NaN without records."""
+    losses = [arrays["step_loss"][:steps].max() for record in found if (arrays := store.arrays(record))]
+    return float(max(losses, default=math.nan))
 
 
 def rows_at_goals(lines: Mapping[str, np.ndarray]) -> str:

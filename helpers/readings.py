@@ -13,7 +13,7 @@ from helpers.reported import reported
 from helpers.tables import DASH, Table, signed
 
 FAR = 3.0  # points from the report that want a reason
-RISING = "Accuracy is still rising: how far it goes, only the full number of epochs can tell."  # the usual one
+SHORT = "How far it would go, only the full number of epochs can tell."  # the usual one
 PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tables and figures give them
 
 
@@ -99,6 +99,11 @@ def together(*verdicts: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------ rows beside rows
+
+
+def ratio(values: Sequence[float], others: Sequence[float]) -> float:
+    """The mean of `values` over that of `others`; NaN if one is empty."""
+    return float(np.mean(values) / np.mean(others)) if len(values) and len(others) else math.nan
 
 
 def best_row(selection: Mapping[str, list[Record]]) -> str | None:
@@ -187,7 +192,8 @@ def misses(section: str, table: str, selection: Mapping[str, list[Record]]) -> f
 def far(section: str, table: str, selection: Mapping[str, list[Record]], because: str = "") -> str:
     """Which rows lie more than FAR points from the report, in a sentence: how far, and what their length explains.
 
-    Of each the points of validation accuracy that its last quarter gained; then `because`, the reason, if any row does.
+    Of each the epoch of its highest validation accuracy, unless that is the last, and the points that its last quarter
+    gained; then `because`, the reason, if any row does.
     """
     runs, words = experiments.SECTIONS[section][table], []
     for label, found in selection.items():
@@ -197,8 +203,11 @@ def far(section: str, table: str, selection: Mapping[str, list[Record]], because
         done, whole = found[0].run.epochs, runs[label].epochs
         late = after(found, -1), after(found, -1 - done // 4)
         last = done // 4 if done >= 8 else "one"
-        gained = f", {signed(100 * (late[0] - late[1]))} in the last {last}" if None not in late and done > 3 else ""
-        words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs{gained})")
+        known = None not in late and done > 3
+        gained = f"; validation {signed(100 * (late[0] - late[1]))} in the last {last}" if known else ""
+        best = max(range(1, done + 1), key=lambda epoch: after(found, epoch) or 0)
+        peak = f", highest after epoch {best}" if known and best < done else ""
+        words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs{gained}{peak})")
     return f"More than {FAR:g} points from the report: {'; '.join(words)}. {because}".strip() if words else ""
 
 
@@ -277,7 +286,9 @@ def by_rate(record: Record, values: Sequence[float]) -> tuple[float, float]:
 
 
 def jump(record: Record, at: float) -> tuple[float, float]:
-    """How much validation accuracy rose (points) in the epoch after the moment `at` (0 to 1), and in that before."""
+    """How much validation accuracy rose (points) in the epoch after the moment `at` (0 to 1), and in that epoch of the
+    quarter of the run before in which it rose most."""
     accuracy = 100 * np.array(record.history["validation_accuracy"])
     epoch = round(at * record.run.epochs)
-    return float(accuracy[epoch] - accuracy[epoch - 1]), float(accuracy[epoch - 1] - accuracy[epoch - 2])
+    rises, quarter = np.diff(accuracy), max(1, record.run.epochs // 4)
+    return float(rises[epoch - 1]), float(rises[max(0, epoch - 1 - quarter) : epoch - 1].max())

@@ -148,7 +148,8 @@ def compare(section: str, table: str, selection: Selection, timed: bool = True) 
         "difference (points)": frame["difference"].map(signed),
         "n": frame["n"].astype(str),
         "s/epoch": frame["seconds"].map(_rounded),
-        "report's s/epoch": frame["reported_seconds"].map(_rounded),
+        # Whole seconds would hide what the report compares: 9.7 and 9.9.
+        "report's s/epoch": frame["reported_seconds"].map(functools.partial(_rounded, digits=1)),
         "record": cells([links(found) for found in selection.values()]),
     })  # fmt: skip
     # What the report says nothing of, for no row, needs no column.
@@ -214,8 +215,8 @@ def _percent(value) -> str:
     return DASH if _missing(value) else percent(value)
 
 
-def _rounded(value) -> str:
-    return DASH if _missing(value) else f"{value:,.0f}"
+def _rounded(value, digits: int = 0) -> str:
+    return DASH if _missing(value) else f"{value:,.{digits}f}"
 
 
 def _title(table: str) -> str:

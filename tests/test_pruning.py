@@ -56,6 +56,19 @@ def test_the_table_has_a_row_for_each_share_and_a_dash_where_nothing_is_stated()
     ]  # fmt: skip
 
 
+def test_what_each_change_brings_and_which_line_is_best_by_hand():
+    lines = {"base": steady(0.3)[None], "more": steady(0.7)[None], "none": np.empty((0, len(PRUNED)))}
+    assert pruning.changes(lines, (0.0, 0.6)) == "dense and 60\N{NO-BREAK SPACE}% pruned: more +0.00, +9.00"
+    assert pruning.best_at(lines, (0.6,)) == "60\N{NO-BREAK SPACE}% pruned more 99.00 %"
+    assert pruning.changes({}) == pruning.best_at({"none": lines["none"]}, (0.0,)) == "not measured yet"
+
+
+def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
+    found = [recorded(store, seed, step_loss=np.array([2, 3 + seed, 1, 9], dtype=np.float32)) for seed in (0, 1)]
+    assert pruning.first_peak(found, store, steps=3) == 4
+    assert math.isnan(pruning.first_peak([], store))
+
+
 def test_costs_by_hand():
     values = np.stack([steady(0.3), steady(0.4)])
     assert pruning.cost(values, 0.35) == pytest.approx(4.5, abs=1e-4)
