@@ -32,7 +32,7 @@ MARKERS = "osD^vPX*<>hd"
 # Rows that stand in several figures: one look each.
 _SGD, _DESSILBI = (BLUE, "-", "o"), (ORANGE, "--", "s")
 LOOKS = {
-    "SGD": _SGD, "plain SGD": _SGD,
+    "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up": (SKY, ":", "P"),
     "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": _DESSILBI,
     "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
     "DessiLBI, no momentum": (BLACK, LINES[4][1], "v"),
