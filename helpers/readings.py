@@ -287,8 +287,9 @@ def by_rate(record: Record, values: Sequence[float]) -> tuple[float, float]:
 
 def jump(record: Record, at: float) -> tuple[float, float]:
     """How much validation accuracy rose (points) in the epoch after the moment `at` (0 to 1), and in that epoch of the
-    quarter of the run before in which it rose most."""
+    quarter of the run before in which it rose most; NaN where there is none before."""
     accuracy = 100 * np.array(record.history["validation_accuracy"])
     epoch = round(at * record.run.epochs)
     rises, quarter = np.diff(accuracy), max(1, record.run.epochs // 4)
-    return float(rises[epoch - 1]), float(rises[max(0, epoch - 1 - quarter) : epoch - 1].max())
+    before = rises[max(0, epoch - 1 - quarter) : epoch - 1]
+    return float(rises[epoch - 1]), float(before.max()) if len(before) else math.nan

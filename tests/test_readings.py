@@ -92,6 +92,12 @@ def test_means_by_learning_rate_and_the_jump_where_it_drops():
         pytest.approx(18), pytest.approx(10))  # fmt: skip
 
 
+def test_a_jump_after_the_first_epoch_has_none_before_it():
+    after, before = readings.jump(record(experiments.replace(laptop(FIRST), epochs=2), 0.7), 0.4)
+    assert after == pytest.approx(40) and math.isnan(before)
+    assert tables.points(before) == "–"
+
+
 def test_accuracy_by_rate_bears_counts_kept_as_bytes():
     cyclic = experiments.replace(experiments.cyclic, epochs=4)
     right = np.array([48 if cyclic.rate(step / 1000) < 0.025 else 32 for step in range(1000)], dtype="uint8")
