@@ -161,7 +161,7 @@ Probe = Literal["gradient_change", "smoothness", "along_gradient", "surface", "p
 class Run(Frozen):
     """One training run, described completely: the same Run on the same machine and engine gives the same numbers.
 
-    `options` are the model's; `augment` holds "crop" (pad 4), "shift" (pad 2) and "flip"; `images` cuts each
+    `options` are the model's; `augment` holds "crop" (pad 4), "shift" (pad 2), "flip" and "affine"; `images` cuts each
     split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
     `lam`: the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters that these start with;
     `penalized`: the layers that are to become sparse, all if none is named. `precision`: "auto" for what is fastest,
@@ -185,7 +185,7 @@ class Run(Frozen):
     schedule: Annotated[Constant | Cyclic | Steps | Cosine, Field(discriminator="kind")] = Constant()
     epochs: Count
     batch_size: Count = 64
-    augment: tuple[Literal["crop", "shift", "flip"], ...] = ()
+    augment: tuple[Literal["crop", "shift", "flip", "affine"], ...] = ()
     normalize: bool = True
     images: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
@@ -459,6 +459,8 @@ sparser = replace(one_layer, kappa=20, lr=0.1 / 20)
 tighter = replace(sparser, mu=3)
 longer = replace(tighter, epochs=100)
 sparsest = replace(longer, kappa=80, lr=0.1 / 80)
+turned = replace(sparsest, augment=("shift", "affine"))
+longest = replace(turned, epochs=200)
 same_sgd = replace(shifted, optimizer="sgd", mu=100, probes=(), epochs=longer.epochs)
 bregman = replace(same_sgd, optimizer="linbreg", penalized=("features.conv3",), density=0.1, lam=0.03)
 
@@ -486,6 +488,8 @@ SECTION_3_1 = {
         "+ ν 3": tighter,
         "+ 100 epochs": longer,
         "+ κ 80": sparsest,
+        "+ turns and sizes": turned,
+        "+ 200 epochs": longest,
     },
     "other ways to sparse filters": {
         "DessiLBI": sparsest,

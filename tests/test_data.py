@@ -331,6 +331,33 @@ def test_flip_is_torchvisions_horizontal_flip():
         assert torch.equal(transforms.functional.pil_to_tensor(reference), ours)
 
 
+def test_affine_is_torchvisions(tiny):
+    images = images_of(40)
+    degrees, scale = torch.linspace(-10, 10, 40), 1 + torch.linspace(-0.1, 0.1, 40).roll(7)
+    for image, ours, angle, size in zip(images, data.affine(images, degrees, scale), degrees, scale, strict=True):
+        reference = transforms.functional.affine(image, angle.item(), [0, 0], size.item(), [0.0],
+                                                 transforms.InterpolationMode.BILINEAR)  # fmt: skip
+        assert ours.dtype == torch.uint8
+        # At a half the two may round apart.
+        assert (ours.int() - reference.int()).abs().max() <= 1 and (ours == reference).float().mean() > 0.999
+
+
+def test_affine_by_hand():
+    # A quarter turn clockwise: the left column becomes the top row.
+    image = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
+    turned = data.affine(image, torch.tensor([90.0]), torch.tensor([1.0]))
+    assert turned.tolist() == [[[[3, 1], [4, 2]]]]
+
+
+def test_random_affine_maps_stay_within_their_limits(tiny, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(data, "affine", lambda images, degrees, scale: drawn.append((degrees, scale)) or images)
+    data.Batches(data.Split(images_of(500), torch.arange(500)), 500, 0, ("affine",), tiny.mean, tiny.std)(0)
+    degrees, scale = drawn[0]
+    assert 9 < degrees.abs().max() <= 10 and degrees.min() < 0 < degrees.max()
+    assert 0.9 <= scale.min() < 0.92 and 1.08 < scale.max() <= 1.1
+
+
 def test_normalize_is_to_tensor_then_normalize(tiny):
     reference = transforms.Compose([transforms.ToTensor(), transforms.Normalize(tiny.mean, tiny.std)])
     images = images_of(5)
