@@ -3,9 +3,11 @@ the page's own markers."""
 
 from pathlib import Path
 
+import pandas as pd
+
 from benchmarks import profiles
-from helpers.overview import filled, grid
-from helpers.tables import DASH
+from helpers.overview import filled
+from helpers.tables import DASH, Table
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
 PENDING = "Not measured yet: `make bench` does it."
@@ -27,7 +29,7 @@ def _named(parts: dict, start: str) -> dict[str, dict]:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    return grid(head, rows) if rows and len(head) > 1 else PENDING
+    return Table(pd.DataFrame(rows, columns=head), "").grid() if rows and len(head) > 1 else PENDING
 
 
 def _steps(parts: dict) -> str:

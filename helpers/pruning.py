@@ -35,6 +35,12 @@ def accuracies(found: Sequence[Record], store: Store, layers: str, order: str, s
     return np.array(series).reshape(-1, len(PRUNED))
 
 
+def in_own_order(found: Sequence[Record], store: Store) -> np.ndarray:
+    """`accuracies` on conv3 in the authors' order where Γ was followed, else by magnitude."""
+    followed = any(f"path_{CONV3}" in store.arrays(record) for record in found)
+    return accuracies(found, store, "conv3", "support" if followed else "magnitude")
+
+
 def at(values: np.ndarray, share: float) -> np.ndarray:
     """The accuracies of `accuracies` at one share pruned, (seeds,)."""
     return values[:, int(np.argmin(np.abs(np.array(PRUNED) - share)))]
@@ -161,16 +167,25 @@ def pruning_curves(
     return ax
 
 
-def sizes_kept(rows: Mapping[str, Sequence[Record]], store: Store, shares=(0.0, 0.6, 0.8, 0.9)) -> Table:
+def sizes_kept(
+    rows: Mapping[str, Sequence[Record]],
+    store: Store,
+    shares: Sequence[float] = (0.0, 0.6, 0.8, 0.9),
+    stated: Mapping[str, Mapping[float, float]] | None = None,
+) -> Table:
     """For each row: test accuracy with each of `shares` of conv3 pruned, and how many filters Γ has in the end.
 
-    In the authors' order where Γ was followed, else by magnitude.
+    In the authors' order where Γ was followed, else by magnitude. First what is `stated`: label → share → accuracy.
     """
-    lines = []
+    lines = [
+        {"": label} | {_pruned(share): percent(values.get(share)) for share in shares}
+        | {"support (of 120)": DASH, "n": DASH, "record": DASH}
+        for label, values in (stated or {}).items()
+    ]  # fmt: skip
     for label, found in rows.items():
-        followed = any(f"path_{CONV3}" in store.arrays(record) for record in found)
-        values = accuracies(found, store, "conv3", "support" if followed else "magnitude")
-        support = [support_sizes(store.arrays(record))[-1] for record in alive(list(found))] if followed else []
+        values = in_own_order(found, store)
+        support = [support_sizes(arrays)[-1] for record in alive(list(found))
+                   if f"path_{CONV3}" in (arrays := store.arrays(record))]  # fmt: skip
         lines.append({
             "": label,
             **{_pruned(share): mean_and_spread(at(values, share)) for share in shares},

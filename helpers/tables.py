@@ -5,7 +5,8 @@ import functools
 import html
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import posixpath
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,10 @@ class Links:
     def html(self) -> str:
         return " ".join(f'<a href="{html.escape(to)}">{html.escape(words)}</a>' for words, to in self.pairs)
 
+    def markdown(self, folder: str = "") -> str:
+        """With addresses from elsewhere: `folder` is where the present ones start."""
+        return " ".join(f"[{words}]({posixpath.normpath(posixpath.join(folder, to))})" for words, to in self.pairs)
+
 
 class Table:
     """A table to show: `frame` holds the numbers; a notebook, the site and the PDF each take the form they need.
@@ -58,13 +63,17 @@ class Table:
         return f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>"
 
     def _repr_markdown_(self) -> str:
+        return f"{self.grid()}\n\n: {self.caption}"
+
+    def grid(self, cell: Callable[[str | Links], str] | None = None) -> str:
+        """The table alone as Markdown, each cell as `cell` writes it; without one, links as in print."""
         names = [str(name) for name in self._texts.columns]
         rule = "| " + " | ".join(":---" if left else "---:" for left in self._left) + " |"
         head, *rows = (
-            "| " + " | ".join(map(_plain, line)) + " |" for line in (names, *self._texts.itertuples(index=False))
+            "| " + " | ".join(map(cell or _plain, line)) + " |"
+            for line in (names, *self._texts.itertuples(index=False))
         )
-        grid = "\n".join((head, rule, *rows))
-        return f"{grid}\n\n: {self.caption}"
+        return "\n".join((head, rule, *rows))
 
     def __repr__(self) -> str:
         return f"{self.caption}\n{self._texts.to_string(index=False)}"

@@ -34,6 +34,12 @@ def test_a_table_of_ours_shows_its_best_on_validation(store):
     assert headline(store, "other activations and losses").row == "tanh"
 
 
+def test_a_table_meant_for_one_row_shows_it(store):
+    assert all(row in experiments.SECTIONS[section][table] for (section, table), row in overview.MEANT.items())
+    fill(store, rest("DessiLBI ends slightly"), {})
+    assert headline(store, "winning ticket").row == "early support"
+
+
 def test_every_table_is_found_in_a_notebook():
     places = overview.homes(ROOT / "notebooks")
     tables = {(section, table) for section, named in experiments.SECTIONS.items() for table in named}
@@ -76,5 +82,13 @@ def test_the_extremes_are_by_distance(some):
 
 def test_the_readme_leaves_out_what_has_no_record_and_says_so(some):
     results = overview.blocks(some)["results"]
-    assert "| [1.2 batch norm](notebooks/01_basic_network.ipynb) | with | 75.00 ± 0.00 | 71.80 | +3.20 | 3 |" in results
-    assert "1.9 final" in results.split("No record yet")[1]
+    place = "notebooks/01_basic_network.ipynb#tab-batch-norm"
+    assert f"| [1.2 batch norm]({place}) | with | 75.00 ± 0.00 | 71.80 | +3.20 | 3 | laptop | [" in results
+    assert results.count("](results/MyNet-") == 3 and "1.9 final" in results.split("No record yet")[1]
+
+
+def test_the_readme_shows_the_sparse_networks_after_what_is_stated(some):
+    head, _, report, authors, *ours = overview.blocks(some)["sparse"].splitlines()
+    assert "90\N{NO-BREAK SPACE}% pruned" in head
+    assert report.startswith("| the report | 97.06 | 89.25 | – | – |") and "98.61 | 98.55 | 97.85 | 93.40" in authors
+    assert [line.split(" | ")[0] for line in ours][-1] == "| DessiLBI, 200 epochs" and len(ours) == 5

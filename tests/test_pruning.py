@@ -95,6 +95,8 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     ]  # fmt: skip
     assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n", "record"]
     assert table._repr_html_().count(".json") == 2
+    stated = pruning.sizes_kept({"a": [followed]}, store, (0.0, 0.6), {"said": {0.6: 0.5}})
+    assert stated.frame.drop(columns="record").values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
 
 
 def test_a_mean_over_what_learned_says_of_how_many_seeds(store):

@@ -74,11 +74,9 @@ def test_a_readme_without_markers_is_refused():
 
 def test_rewriting_fills_the_markers_and_nothing_else(tmp_path, store):
     path = tmp_path / "README.md"
-    path.write_text("a\n<!-- results -->\nold\n<!-- /results -->\nb\n<!-- budgets -->\n\n<!-- /budgets -->\nc")
+    names = ("results", "sparse", "budgets")
+    path.write_text("a\n" + "b\n".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in names) + "c")
     assert overview.rewrite(path, store) and not overview.rewrite(path, store)
     text = path.read_text()
-    assert (
-        "old" not in text
-        and text.startswith("a\n<!-- results -->\n| table")
-        and text.endswith("\n<!-- /budgets -->\nc")
-    )
+    assert "old" not in text and "<!-- /results -->\nb\n<!-- sparse -->\n|  | dense |" in text
+    assert text.startswith("a\n<!-- results -->\nNo record yet") and text.endswith("|\n<!-- /budgets -->\nc")
