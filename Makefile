@@ -28,7 +28,7 @@ lint: env
 
 # Executes the notebooks in place, from the records; what is then committed is what nbval compares.
 notebooks: data
-	RECORDS_ONLY=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	RECORDS_ONLY=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 bench: data
 	$(BIN)/python -m helpers bench

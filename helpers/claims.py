@@ -217,10 +217,9 @@ def _jumps(rows: Rows, label: str) -> Part:
             "does not hold" if record.state == "diverged" else "not measured yet", "no curve of the stepped run"
         )
     after, before = readings.jump(record, moment)
-    # Two rises side by side differ by three epochs' scores, the middle one twice: a variance of 1 + 4 + 1.
-    verdict = readings.beyond(after - before, (1, 1 / 4, 1), rows.sigma)
     return Part(
-        verdict, f"where the rate drops {tables.signed(after)} in an epoch, before at most {tables.signed(before)}"
+        readings.jumped(after, before, rows.sigma),
+        f"where the rate drops {tables.signed(after)} in an epoch, before at most {tables.signed(before)}",
     )
 
 

@@ -443,12 +443,13 @@ SECTION_2 = {
 lenet = Run(data="mnist", model="LeNet", lr=5e-3, epochs=20, batch_size=128, normalize=False)
 pretrained = lenet
 mnist_sgd = replace(lenet, start=pretrained, epochs=30, lr=0.04, momentum=0.9)
-mnist_sgd_warm = replace(mnist_sgd, schedule=Steps(at=(), factor=1, warmup=1 / 30))  # as DessiLBI's below
+WARMUP = 1 / 30  # share of the run over which the rate rises: one epoch of thirty
+mnist_sgd_warm = replace(mnist_sgd, schedule=Steps(at=(), factor=1, warmup=WARMUP))
 mnist_dessilbi = replace(
     mnist_sgd, optimizer="dessilbi", lr=0.1, mu=20, schedule=Steps(at=(2 / 3,), factor=0.1), probes=("path",)
 )
 # As stated, the first steps from pretrained weights are too large: all units die. One epoch of warm-up, ours, mends it.
-mnist_warm = replace(mnist_dessilbi, schedule=Steps(at=(2 / 3,), factor=0.1, warmup=1 / 30))
+mnist_warm = replace(mnist_dessilbi, schedule=Steps(at=(2 / 3,), factor=0.1, warmup=WARMUP))
 mnist_calm = replace(mnist_dessilbi, momentum=0)  # the report doesn't name the momentum
 scratch = replace(mnist_dessilbi, start=None, epochs=60)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from helpers import experiments, records
 from helpers.records import Record, Selection, Store
 from helpers.reported import reported
-from helpers.tables import DASH, Table, signed
+from helpers.tables import DASH, Table, listed, percent, signed
 
 FAR = 3.0  # points from the report that want a reason
 SHORT = "How far it would go, only the full number of epochs can tell."  # the usual one
@@ -81,7 +81,7 @@ def verdict(selection: Mapping[str, list[Record]], row: str, other: str, sigma: 
 
 def beyond(difference: float | None, counts: Sequence[int], sigma: float) -> str:
     """The verdict on a difference (points) of two means over so many runs each."""
-    if difference is None or math.isnan(sigma):
+    if difference is None or math.isnan(difference) or math.isnan(sigma):
         return "not measured yet"
     within = abs(difference) <= bar(sigma, counts)
     return "within noise" if within else "holds" if difference > 0 else "does not hold"
@@ -145,6 +145,26 @@ def all_rows(sections: Mapping[str, Mapping[str, Mapping[str, list[Record]]]]) -
     return pd.DataFrame(lines, columns=["section", "table", "row", "accuracy", "parameters", "seconds_per_epoch"])
 
 
+def spans(selections: Mapping[str, Mapping[str, list[Record]]], sigma: float) -> str:
+    """How far apart the best and the worst row of each table are that learned something, in words, largest first.
+
+    Tables whose two rows the noise of one run, `sigma`, can't tell apart stand together at the end.
+    """
+    apart, alike = {}, []
+    for table, rows in selections.items():
+        scores = {label: records.mean(records.accuracies(found)) for label, found in rows.items()
+                  if any(map(records.learned, found))}  # fmt: skip
+        if len(scores) < 2:
+            continue
+        best, worst = max(scores, key=scores.get), min(scores, key=scores.get)
+        if verdict(rows, best, worst, sigma) == "holds":
+            apart[f"{table} {signed(gap(rows, best, worst))} (*{best}* less *{worst}*)"] = scores[best] - scores[worst]
+        else:
+            alike.append(table)
+    told = "; ".join(sorted(apart, key=apart.get, reverse=True)) or "none beyond the noise"
+    return told + (f". Within noise: {listed(alike)}" if alike else "")
+
+
 def after(found: Sequence[Record], epoch: int, name: str = "validation_accuracy") -> float | None:
     """A row's `name` after an epoch (1 is the first, -1 the last), mean over the seeds that learned something."""
     curves = [curve(each, name) for each in _trained(found)]
@@ -189,6 +209,11 @@ def misses(section: str, table: str, selection: Mapping[str, list[Record]]) -> f
     return 100 * sum(gaps) / len(gaps) if gaps else math.nan
 
 
+def each_after(rows: Mapping[str, Sequence[Record]], epoch: int) -> str:
+    """`after` of each row, in words: "SGD 94.41 %; …"."""
+    return "; ".join(f"{label} {percent(after(found, epoch))} %" for label, found in rows.items())
+
+
 def far(section: str, table: str, selection: Mapping[str, list[Record]], because: str = "") -> str:
     """Which rows lie more than FAR points from the report, in a sentence: how far, and what their length explains.
 
@@ -229,7 +254,7 @@ def reported_time_ratio(section: str, table: str, row: str, other: str) -> float
     return ours / theirs if ours and theirs else math.nan
 
 
-def times(pairs: Mapping[str, Mapping[str, list[Record]]], section: str, table: str) -> Table:
+def times_with_and_without(pairs: Mapping[str, Mapping[str, list[Record]]], section: str, table: str) -> Table:
     """Seconds an epoch of VGG-A without and with batch norm, and their ratio, for each of `pairs` and the report."""
     epochs = experiments.SECTIONS[section][table][PLAIN].epochs
     entries = []
@@ -293,3 +318,9 @@ def jump(record: Record, at: float) -> tuple[float, float]:
     rises, quarter = np.diff(accuracy), max(1, record.run.epochs // 4)
     before = rises[max(0, epoch - 1 - quarter) : epoch - 1]
     return float(rises[epoch - 1]), float(before.max()) if len(before) else math.nan
+
+
+def jumped(after: float, before: float, noise: float) -> str:
+    """Whether accuracy rose more than before, as `jump` gives them: a verdict."""
+    # Two rises side by side differ by three epochs' scores, the middle one twice: a variance of 1 + 4 + 1.
+    return beyond(after - before, (1, 1 / 4, 1), noise)

@@ -43,6 +43,11 @@ def test_no_notebook_defines_what_another_could_need(notebook):
     assert not [cell.source for cell in code(notebook) if re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE)]
 
 
+def test_no_cell_says_when_it_ran(notebook):
+    # It would change with each execution, and be all that a diff shows.
+    assert not [cell.metadata for cell in code(notebook) if "execution" in cell.metadata]
+
+
 def test_nothing_names_a_place_of_one_machine(notebook):
     text = "\n".join(
         str(output.get("data", output.get("text", ""))) for cell in code(notebook) for output in cell.outputs

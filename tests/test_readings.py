@@ -95,7 +95,27 @@ def test_means_by_learning_rate_and_the_jump_where_it_drops():
 def test_a_jump_after_the_first_epoch_has_none_before_it():
     after, before = readings.jump(record(experiments.replace(laptop(FIRST), epochs=2), 0.7), 0.4)
     assert after == pytest.approx(40) and math.isnan(before)
-    assert tables.points(before) == "–"
+    assert tables.points(before) == "–" and readings.jumped(after, before, 1) == "not measured yet"
+
+
+@pytest.mark.parametrize("before, verdict", [(15, "holds"), (15.2, "within noise"), (25, "does not hold")])
+def test_a_jump_has_to_exceed_the_noise_of_three_epochs(before, verdict):
+    assert readings.jumped(20, before, 1) == verdict  # 2·√6 = 4.899
+
+
+def test_each_row_after_an_epoch(pair):
+    assert readings.each_after({**pair, "none": []}, -1) == "without 70.00 %; with 72.00 %; none – %"
+
+
+def test_spans_name_the_two_rows_farthest_apart_that_learned(pair):
+    dead = selection({**pair, "dead": [record(experiments.replace(laptop(FIRST), lr=9), 0.1)]})
+    close = {"a": [record(laptop(FIRST), 0.70)], "b": [record(laptop(SECOND), 0.71)]}
+    wide = {"a": [record(laptop(FIRST), 0.70)], "b": [record(laptop(SECOND), 0.80)]}
+    assert readings.spans({"norm": dead, "loss": close, "single": {"a": close["a"]}, "size": wide}, 0.5) == (
+        "size +10.00 (*b* less *a*). Within noise: norm and loss"
+    )
+    assert readings.spans({"norm": dead, "size": wide}, 0.1).startswith("size +10.00 (*b* less *a*)")
+    assert readings.spans({"norm": {}}, 0.5) == "none beyond the noise"
 
 
 def test_accuracy_by_rate_bears_counts_kept_as_bytes():
@@ -156,7 +176,9 @@ def test_seconds_of_both_networks_stand_beside_the_reports():
         readings.PLAIN: [record(laptop(FIRST), 0.7)],
         readings.NORMED: [record(laptop(SECOND), 0.7, seconds=(15.0, 20.0))],
     }
-    frame = readings.times({"SGD": rows, "Adam": {readings.PLAIN: [], readings.NORMED: []}}, "2", "2.1 accuracy").frame
+    frame = readings.times_with_and_without(
+        {"SGD": rows, "Adam": {readings.PLAIN: [], readings.NORMED: []}}, "2", "2.1 accuracy"
+    ).frame
     assert frame.iloc[0].tolist() == ["SGD", 10, 15, 1.5, rows[readings.PLAIN][0].timed_on]
     assert frame.iloc[1].isna().sum() == 3 and frame.iloc[1]["machine"] == tables.DASH
     assert frame.iloc[2].tolist() == [
