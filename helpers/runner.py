@@ -245,21 +245,32 @@ def obtain(rows: Mapping[str, Run], budget: str | None = None, store: Store | No
     The budget is the argument, else REPORT_BUDGET of the environment, else the largest that is complete, else "laptop".
     With RECORDS_ONLY=1 in the environment nothing is trained, and what is missing is shown as missing.
     """
-    store = store or Store()
-    selection = None
+    return obtain_tables({"": rows}, budget, store)[""]
+
+
+def obtain_tables(
+    tables: Mapping[str, Mapping[str, Run]], budget: str | None = None, store: Store | None = None
+) -> dict[str, Selection]:
+    """`obtain` for each of several tables (name → label → Run); one interrupt stops them all."""
+    store, budget = store or Store(), budget or os.environ.get("REPORT_BUDGET") or None
+    chosen = {}
     try:
-        selection = records.select(rows, store, budget or os.environ.get("REPORT_BUDGET") or None)
-        if selection.missing and not _records_only():
-            wanted = [experiments.Row("", "", label, run) for label, run in rows.items()]
-            runs = pending(wanted, [selection.budget], store.prepare())
-            work(runs, store, Settings(threads=torch.get_num_threads(), bar=0))
+        runs = []
+        for name, rows in tables.items():
+            selection = records.select(rows, store, budget)
+            chosen[name] = selection.budget
+            if selection.missing and not _records_only():
+                wanted = [experiments.Row("", name, label, run) for label, run in rows.items()]
+                runs += pending(wanted, [selection.budget], store.prepare())
+        if runs:
+            work(list(dict.fromkeys(runs)), store, Settings(threads=torch.get_num_threads(), bar=0))
     except (Interrupted, KeyboardInterrupt) as stopped:
         making.tell(f"{str(stopped) or 'interrupted'}: what is finished is kept; run the cell again to go on")
     except (experiments.UnknownName, RecordError, data.DataError) as error:
         line = f"{type(error).__name__}: {error}"
         error._render_traceback_ = lambda: [line]  # all that Jupyter shows of it
         raise
-    return records.select(rows, store, selection and selection.budget)
+    return {name: records.select(rows, store, chosen.get(name, budget)) for name, rows in tables.items()}
 
 
 def trained(record: Record, store: Store | None = None) -> torch.nn.Module:

@@ -581,21 +581,42 @@ def test_obtain_trains_what_is_missing(store, capsys):
     assert ROWS["b"].name not in capsys.readouterr().err.split("test accuracy", 1)[1]  # which was there already
 
 
-@pytest.mark.parametrize("place, count", [("step", 25), ("step", 19)])
-def test_an_interrupted_obtain_keeps_what_is_finished(place, count, store, monkeypatch, capsys):
-    original, calls = training.Trainer.step_on, []
+@pytest.fixture
+def interrupt_at(monkeypatch):
+    """A function after whose call Ctrl-C is pressed at step `count`, counted over all runs."""
 
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == count:  # in the training, or in the fingerprint, of the second run
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(*arguments)
+    def prepare(count):
+        original, calls = training.Trainer.step_on, []
 
-    monkeypatch.setattr(training.Trainer, "step_on", interrupted)
+        def interrupted(*arguments):
+            calls.append(1)
+            if len(calls) == count:
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(*arguments)
+
+        monkeypatch.setattr(training.Trainer, "step_on", interrupted)
+
+    return prepare
+
+
+@pytest.mark.parametrize("count", [25, 19])  # in the training, or in the fingerprint, of the second run
+def test_an_interrupted_obtain_keeps_what_is_finished(count, store, interrupt_at, capsys):
+    interrupt_at(count)
     selection = runner.obtain(ROWS, "laptop", store)
     assert len(selection.missing) == 2 and len(store.scan()[0]) == 1
     assert "what is finished is kept; run the cell again to go on" in capsys.readouterr().err
     assert runner.obtain(ROWS, "laptop", store).missing == []
+
+
+def test_one_interrupt_stops_all_tables(store, interrupt_at, capsys):
+    interrupt_at(3)
+    tables = {"one": {"a": ROWS["a"]}, "two": {label: ROWS[label] for label in "ab"}, "three": {"c": ROWS["c"]}}
+    found = runner.obtain_tables(tables, "laptop", store)
+    assert [each.missing for each in found.values()] == [["a"], ["a", "b"], ["c"]] and not store.scan()[0]
+    assert capsys.readouterr().err.count("run the cell again to go on") == 1
+    found = runner.obtain_tables(tables, "laptop", store)
+    assert list(found) == list(tables) and not any(each.missing for each in found.values())
+    assert capsys.readouterr().err.count("test accuracy") == 3  # a run of two tables is made once
 
 
 def test_obtain_interrupted_while_it_reads_shows_what_there_is(store, monkeypatch, capsys):
