@@ -103,7 +103,7 @@ def run(
         workers, threads = runner.share(len(runs), device, workers, threads)
     deadline = None if minutes is None else time.time() + 60 * minutes
     together = f"{workers} at a time" if workers else "as many at a time as Ray has room for"
-    print(f"{len(runs)} runs to make, {together}, into {store.folder}", file=sys.stderr)
+    print(f"{experiments.outlook(runs)}, {together}, into {store.folder}", file=sys.stderr)
     settings = runner.Settings(device, threads or 1, precision, deadline, 0 if sys.stderr.isatty() else None)
     try:
         if engine == "ray":

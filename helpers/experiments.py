@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
@@ -15,7 +15,7 @@ BUDGETS = ("smoke", "laptop", "paper")  # from the cheapest to the report's own
 LAPTOP_EPOCHS = {"MyNet": 10, "MyResNet9": 10, "VGG": 5}  # what is not named here is trained in full
 LAPTOP_LANDSCAPE_EPOCHS = 3  # of runs whose gradients are measured
 SMOKE_EPOCHS, SMOKE_IMAGES = 2, 128
-# Seconds an epoch on one core with bfloat16; only their order matters, short runs go before long ones.
+# Seconds an epoch on one core with bfloat16: short runs go before long ones, and what is left is estimated by them.
 SECONDS_PER_EPOCH = {"LeNet": 5, "MyNet": 27, "VGG": 200, "MyResNet9": 208}
 
 # The shares of LeNet's filters and weights that are pruned when a run has ended, and in which layers.
@@ -609,8 +609,20 @@ def replicas(run: Run, budget: str) -> list[Run]:
 def order(run: Run, budget: str) -> tuple:
     """Sorts pending runs usefully: laptop before paper, there headline first; first seeds, then short before long."""
     headline = _is_one_of(run, HEADLINE)
-    cost = SECONDS_PER_EPOCH[run.model] * run.epochs
-    return BUDGETS.index(budget), budget == "paper" and not headline, run.seed > 0, cost, not headline
+    rank = run.seed > 0, estimated_seconds(run), not headline
+    return BUDGETS.index(budget), budget == "paper" and not headline, *rank
+
+
+def estimated_seconds(run: Run) -> float:
+    """About how long a run takes on one core with bfloat16."""
+    return SECONDS_PER_EPOCH[run.model] * run.epochs * (run.images / 40_000 if run.images else 1)
+
+
+def outlook(runs: Collection[Run]) -> str:
+    """What making some runs means, in words: "3 runs to make, about 1.5 hours of one core"."""
+    minutes = sum(map(estimated_seconds, runs)) / 60
+    time = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
+    return f"{len(runs)} run{'s' * (len(runs) != 1)} to make, about {time} of one core"
 
 
 @functools.lru_cache

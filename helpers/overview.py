@@ -180,7 +180,7 @@ def median_differences(rows: pd.DataFrame) -> str:
 def progress(store: Store | None = None) -> pd.DataFrame:
     """For each section and budget: rows and distinct runs done and declared, hours recorded and, as an estimate, left.
 
-    Hours are those of one core. What is left is estimated by experiments.SECONDS_PER_EPOCH.
+    Hours are those of one core. What is left is estimated by experiments.estimated_seconds.
     """
     known = (store or Store()).scan()[0]
     return pd.DataFrame([_progress(section, budget, known)
@@ -191,7 +191,7 @@ def _progress(section: str, budget: str, known: Mapping[str, Record]) -> dict:
     rows = [experiments.replicas(row.run, budget) for row in experiments.rows(section)]
     runs = {run.name: run for replicas in rows for run in replicas}
     done = {name for name in runs if name in known and not known[name].stale}
-    left = sum(experiments.SECONDS_PER_EPOCH[run.model] * run.epochs for name, run in runs.items() if name not in done)
+    left = sum(experiments.estimated_seconds(run) for name, run in runs.items() if name not in done)
     return {
         "section": section, "budget": budget,
         "rows done": sum(all(run.name in done for run in replicas) for replicas in rows), "rows": len(rows),

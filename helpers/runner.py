@@ -262,8 +262,9 @@ def obtain_tables(
             if selection.missing and not _records_only():
                 wanted = [experiments.Row("", name, label, run) for label, run in rows.items()]
                 runs += pending(wanted, [selection.budget], store.prepare())
-        if runs:
-            work(list(dict.fromkeys(runs)), store, Settings(threads=torch.get_num_threads(), bar=0))
+        if runs := list(dict.fromkeys(runs)):
+            making.tell(f"{experiments.outlook(runs)}; interrupted, it keeps what is finished")
+            work(runs, store, Settings(threads=torch.get_num_threads(), bar=0))
     except (Interrupted, KeyboardInterrupt) as stopped:
         making.tell(f"{str(stopped) or 'interrupted'}: what is finished is kept; run the cell again to go on")
     except (experiments.UnknownName, RecordError, data.DataError) as error:

@@ -650,6 +650,17 @@ def test_laptop_comes_before_paper():
     assert budgets == sorted(budgets, key=["smoke", "laptop", "paper"].index)
 
 
+@pytest.mark.parametrize("run, epochs, words", [
+    (experiments.best, 40, "1 run to make, about 18 minutes of one core"),
+    (experiments.final, 50, "1 run to make, about 2.9 hours of one core"),
+    (experiments.replace(experiments.final, images=128), 2, "1 run to make, about a minute of one core"),
+])  # fmt: skip
+def test_what_making_runs_means(run, epochs, words):
+    run = experiments.replace(run, epochs=epochs)
+    assert experiments.outlook([run]) == words
+    assert experiments.outlook([run] * 3).startswith("3 runs to make, about ")
+
+
 def test_short_runs_come_before_long_ones():
     runs = [run for _, run in ordered(["laptop"])]
     costs = [experiments.SECONDS_PER_EPOCH[run.model] * run.epochs for run in runs]
