@@ -545,7 +545,7 @@ SEEDS: dict[str, dict[Run, int]] = {
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
 DRAWN = {best, final, by_lot}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
-KEPT = {best, mnist_sgd, mnist_sgd_warm, mnist_warm, sparsest}
+KEPT = {best, mnist_sgd, mnist_sgd_warm, mnist_warm, longest}
 
 
 # ------------------------------------------------------------------------------------------ looking things up
