@@ -91,18 +91,18 @@ class Rows:
         return part._replace(verdict=OPPOSITE.get(part.verdict, part.verdict))
 
     def far(self, row: str, other: str) -> Part:
-        """That `row` is more accurate by at least MUCH points."""
+        """That `row` is more accurate by at least MUCH points, and by more than noise beyond them."""
         gap = readings.gap(self.found, row, other)
         if gap is None:
             return self.better(row, other)
-        return _bounded(gap, at_least=MUCH, words=f"by far: {MUCH:g} points or more")
+        return Part(self._beyond(gap - MUCH, row, other), f"by far: {MUCH:g} points or more")
 
     def near(self, row: str, other: str) -> Part:
-        """That the two rows end at most LITTLE points apart."""
+        """That the two rows end at most LITTLE points apart, by more than noise."""
         gap = readings.gap(self.found, row, other)
         if gap is None:
             return Part("does not hold", self._fallen(row, other))
-        return _bounded(abs(gap), at_most=LITTLE, words=f"little: {LITTLE:g} points or less")
+        return Part(self._beyond(LITTLE - abs(gap), row, other), f"little: {LITTLE:g} points or less")
 
     def cheap(self, row: str, other: str) -> Part:
         """That an epoch of `row` takes at most LITTLE_TIME times as long as one of `other`."""
@@ -126,8 +126,7 @@ class Rows:
         ours, theirs = (readings.ahead(self.found[label]) for label in (row, other))
         if ours is None or theirs is None:
             return Part("does not hold" if ours is None else "holds", "one of the two diverged")
-        sigma = readings.noise_between(self.found, row, other, self.sigma)
-        verdict = readings.beyond(theirs - ours, self._counts(row, other), sigma)
+        verdict = self._beyond(theirs - ours, row, other)
         return Part(verdict, f"training ahead of validation by {tables.signed(ours)} after {tables.signed(theirs)}")
 
     def arrays(self, label: str) -> list[dict[str, np.ndarray]]:
@@ -136,6 +135,10 @@ class Rows:
 
     def _counts(self, *labels: str) -> list[int]:
         return [len(records.accuracies(self.found[label])) for label in labels]
+
+    def _beyond(self, margin: float, *labels: str) -> str:
+        """The verdict on a margin (points) that hangs on the accuracies of two rows."""
+        return readings.beyond(margin, self._counts(*labels), readings.noise_between(self.found, *labels, self.sigma))
 
     def _with_noise(self, gap: float, *labels: str) -> str:
         """A difference of two rows in accuracy, ± its standard deviation."""
