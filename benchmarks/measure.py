@@ -1,13 +1,14 @@
 """What all benchmarks measure with: timing in turn, ratios, the limits of the machine, multiply-adds of a network. It
 reads and writes no files, and never compares numbers that were not measured in turn with each other."""
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
+
+from helpers import sparsity
 
 BYTES = 4  # of a number in float32
 
@@ -89,31 +90,13 @@ def peak(seconds: Mapping[str, list[float]], multiply_adds: Mapping[str, int]) -
 # ------------------------------------------------------------------------------------------ what must be done
 
 
-def multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> list[int]:
-    """Multiply-adds of each convolution and linear layer, in order, for one image of `shape` (C, H, W), forward."""
-    counts = []
-
-    def count(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        counts.append(math.prod(output.shape[1:]) * math.prod(layer.weight.shape[1:]))
-
-    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    was_training = model.training
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, *shape))
-    model.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    return counts
-
-
 def training_multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """Multiply-adds to train on one image: forward, the gradient of the weights, that of each layer's input.
 
     Three times the forward ones. (The first layer's input needs no gradient, so that a step that leaves it out does up
     to 8 % less with MyNet, and 1 % less with the larger networks.)
     """
-    return 3 * sum(multiply_adds(model, shape))
+    return 3 * sum(sparsity.multiply_adds(model, shape))
 
 
 def step_bytes(numbers: int, reads: int, writes: int) -> int:

@@ -35,7 +35,7 @@ def pruned(network: str, repeats: int) -> dict:
     return {
         "batch_size": BATCH_SIZE,
         "networks": {name: {"parameters": models.count_parameters(model),
-                            "multiply_adds_an_image": sum(measure.multiply_adds(model, shape)),
+                            "multiply_adds_an_image": sum(sparsity.multiply_adds(model, shape)),
                             "images_a_second": BATCH_SIZE / min(seconds[name]),
                             "spread": measure.summary(seconds[name])["spread"]}
                      for name, model in networks.items()},

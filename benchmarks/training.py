@@ -4,23 +4,18 @@ is extrapolated from a few timed steps; nothing of what is trained here is kept.
 import contextlib
 import functools
 import math
-import os
 import time
 
 import torch
 
 from benchmarks import measure, usual
-from helpers import data, experiments, models, training
+from helpers import data, experiments, models, runner, training
 
 # network → (the run, how many steps are timed together)
 CASES = {
     "LeNet": (experiments.lenet, 50), "MyNet": (experiments.base, 10), "MyResNet9": (experiments.final, 3),
     "VGG-A": (experiments.vgg, 3), "VGG-A + BN": (experiments.vgg_bn, 3),
 }  # fmt: skip
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Ours:
@@ -73,4 +68,4 @@ def _result(run, dataset, seconds, peak: float) -> dict:
 
 
 PARTS = {f"epoch {case}, {threads} {'thread' if threads == 1 else 'threads'}": functools.partial(epoch, case, threads)
-         for case in CASES for threads in sorted({1, cores()})}  # fmt: skip
+         for case in CASES for threads in sorted({1, runner.cores()})}  # fmt: skip

@@ -203,6 +203,20 @@ def learning_rate(run: Run, ax: Axes) -> Axes:
     return ax
 
 
+# ------------------------------------------------------------------------------------------ images
+
+
+def tiles(images: np.ndarray, columns: int, gap: int = 1, white: float = 1) -> np.ndarray:
+    """Images (N, H, W, C) in one, `columns` a row, with gaps of the value `white`."""
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), white, dtype=float)
+    for index, image in enumerate(images):
+        y, x = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[y : y + height, x : x + width] = image
+    return sheet
+
+
 # ------------------------------------------------------------------------------------------ a whole section
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from helpers.figures import tiles
 from helpers.tables import Table
 
 # A filter's share of weight that is the same in all three colours, as a length: above the one it is almost colourless,
@@ -99,21 +100,11 @@ def gallery(
 # ------------------------------------------------------------------------------------------ first-layer filters
 
 
-def tiles(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """Images (N, H, W, 3) in one, `columns` a row, with white gaps."""
-    count, height, width, channels = images.shape
-    rows = -(-count // columns)
-    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
-    for index, image in enumerate(images):
-        y, x = index // columns * (height + gap), index % columns * (width + gap)
-        sheet[y : y + height, x : x + width] = image
-    return sheet
-
-
 def filters(weights: np.ndarray, ax: Axes, columns: int = 16) -> Axes:
     """First-layer filters (N, 3, H, W) as colour images, all on one scale: mid-grey is 0."""
     scale = np.abs(weights).max()
-    ax.imshow(tiles(0.5 + weights.transpose(0, 2, 3, 1) / (2 * scale), columns), interpolation="nearest")
+    sheet = tiles(0.5 + weights.transpose(0, 2, 3, 1) / (2 * scale), columns)
+    ax.imshow(sheet, interpolation="nearest")
     ax.set_title(f"mid-grey is 0, full colour ±{scale:.2f}", fontsize=8)
     ax.axis("off")
     return ax

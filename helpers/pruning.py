@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from helpers.experiments import PRUNED, Run
-from helpers.figures import BLACK, looks_of, no_record, spaced
+from helpers.figures import BLACK, looks_of, no_record, spaced, tiles
 from helpers.records import Record, Store, alive
 from helpers.tables import DASH, Table, links, listed, percent, signed
 
@@ -296,14 +296,8 @@ def blacker(counts: Sequence[int], others: Sequence[int]) -> str:
 
 def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) -> Axes:
     """Filters (F, C, H, W) as tiles: the mean |w| over inputs, black for 0, white for `scale` and above."""
-    shades = np.abs(weights).mean(1)
-    rows, (height, width) = -(-len(shades) // columns), shades.shape[1:]
-    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
-    for index, shade in enumerate(shades):
-        y, x = index // columns * (height + 1), index % columns * (width + 1)
-        sheet[y : y + height, x : x + width] = shade
+    sheet = tiles(np.abs(weights).mean(1)[..., None], columns, white=scale)[..., 0]
     ax.imshow(sheet, cmap="gray", vmin=0, vmax=scale, interpolation="nearest")
-    ax.set_facecolor("white")
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     return ax

@@ -145,16 +145,20 @@ def stop_signal(deadline: float | None = None):
 INTERRUPTED = 130  # the exit status of a worker that was asked to stop
 
 
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def share(runs: int, device: str = "cpu", workers: int | None = None, threads: int | None = None) -> tuple[int, int]:
     """How many workers, and CPU threads of each, suit this machine for so many runs, where they are not given.
 
     On a CPU, one thread a worker and a worker a core: two runs side by side take less than twice as long as one alone.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device != "cpu":
         return min(workers or 1, runs), threads or 1
-    workers = min(workers or max(1, cores // (threads or 1)), runs)
-    return workers, threads or max(1, cores // workers)
+    workers = min(workers or max(1, cores() // (threads or 1)), runs)
+    return workers, threads or max(1, cores() // workers)
 
 
 def work_together(runs: list[Run], store: Store, workers: int, settings: Settings) -> None:

@@ -180,8 +180,8 @@ def pruned_accuracies(model, order, fractions, names, images: Tensor, labels: Te
 # ------------------------------------------------------------------------------------------ what is left
 
 
-def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one forward pass of an image of `shape` (C, H, W), in convolutions and linear layers."""
+def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> list[int]:
+    """Multiply-adds of each convolution and linear layer, in order, forward, for one image of `shape` (C, H, W)."""
     counts = []
 
     def count(layer, inputs, output):
@@ -197,7 +197,7 @@ def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> int:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    return sum(counts)
+    return counts
 
 
 def summary(model: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
@@ -210,7 +210,7 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
     return {
         "filters": (filters > 0).double().mean().item(),
         "weights": sum(int(weight.count_nonzero()) for weight in weights) / sum(weight.numel() for weight in weights),
-        "multiply_adds": multiply_adds(compact(model), shape) / multiply_adds(model, shape),
+        "multiply_adds": sum(multiply_adds(compact(model), shape)) / sum(multiply_adds(model, shape)),
     }
 
 
