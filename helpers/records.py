@@ -75,12 +75,12 @@ class Record(Frozen):
 
     @property
     def timed_on(self) -> str:
-        """The machine and its threads, in words: only times of the same are compared."""
+        """The machine, its threads and the precision, in words: only times of the same are compared."""
         where, threads = (
             self.machine.get("accelerator") or self.machine.get("processor", ""),
             self.engine.get("threads", 1),
         )
-        return f"{where}, {threads} thread{'s' * (threads > 1)}"
+        return ", ".join(filter(None, [where, f"{threads} thread{'s' * (threads > 1)}", self.engine.get("precision")]))
 
     @property
     def seconds(self) -> float:

@@ -268,10 +268,12 @@ def origin(*sources: Mapping[str, Sequence[Record]] | Sequence[Record]) -> str:
 
 
 def _made(found: Iterable[Record]) -> list[str]:
-    """The epochs of some records and the revisions that made them, in words."""
+    """The epochs of some records, and the precision and the revisions that made them, in words."""
     epochs = sorted({record.run.epochs for record in found})
+    precisions = sorted({record.engine["precision"] for record in found if record.engine})
     revisions = sorted({record.revision[:SHOWN_DIGITS] for record in found if record.revision})
     return [*([f"{listed(map(str, epochs), 'or')} epochs"] if epochs else []),
+            *([listed(precisions)] if precisions else []),
             *([f"revision{'s' * (len(revisions) > 1)} {listed(revisions)}"] if revisions else [])]  # fmt: skip
 
 

@@ -171,6 +171,13 @@ def test_times_are_compared_on_one_processor_only():
     assert records.times({}) == ({}, "")
 
 
+def test_times_are_compared_in_one_precision_only():
+    a, b = (record(laptop(FIRST, seed), 0.7) for seed in range(2))
+    a, b = (made.model_copy(update={"engine": {"precision": how}}) for made, how in ((a, "bfloat16"), (b, "float32")))
+    assert records.times({"row": [a], "again": [a], "other": [b]})[0] == {"row": 10, "again": 10, "other": None}
+    assert records.times({"row": [a]})[1] == "1 thread, bfloat16"
+
+
 def test_seconds_of_both_networks_stand_beside_the_reports():
     rows = {
         readings.PLAIN: [record(laptop(FIRST), 0.7)],

@@ -68,10 +68,12 @@ def test_an_origin_links_each_record_once_and_says_what_made_it(pair):
     assert tables.origin({"a": []}) == "*Source: no record yet.*"
 
 
-def test_a_caption_names_the_revisions():
-    rows = {str(i): [record(laptop(FIRST, i), 0.7).model_copy(update={"revision": name})]
-            for i, name in enumerate(("b" * 12, "a" * 12, "b" * 12))}  # fmt: skip
-    assert tables.provenance(selection(rows)) == "Budget laptop, 10 epochs, revisions aaaaaaa and bbbbbbb."
+def test_a_caption_names_precisions_and_revisions():
+    made = [("b" * 12, "float32"), ("a" * 12, "bfloat16"), ("b" * 12, "float32")]
+    rows = {str(i): [record(laptop(FIRST, i), 0.7).model_copy(update={"revision": name, "engine": {"precision": how}})]
+            for i, (name, how) in enumerate(made)}  # fmt: skip
+    said = "Budget laptop, 10 epochs, bfloat16 and float32, revisions aaaaaaa and bbbbbbb."
+    assert tables.provenance(selection(rows)) == said
 
 
 def test_words_are_listed_as_in_a_sentence():
