@@ -256,6 +256,15 @@ def test_images_keep_their_labels(cifar10):
     assert np.array_equal(cifar10.test.images.permute(0, 2, 3, 1).numpy(), raw.data)
 
 
+def test_mnist_is_read_as_torchvision_reads_it(mnist):
+    raw = torchvision.datasets.MNIST(data.data_dir())
+    kept, held_out = (torch.from_numpy(indices) for indices in data.split_indices(raw.targets.numpy()))
+    for split, indices in ((mnist.train, kept), (mnist.validation, held_out)):
+        assert torch.equal(split.images[:, 0], raw.data[indices]) and torch.equal(split.labels, raw.targets[indices])
+    raw = torchvision.datasets.MNIST(data.data_dir(), train=False)
+    assert torch.equal(mnist.test.images[:, 0], raw.data) and torch.equal(mnist.test.labels, raw.targets)
+
+
 def test_mean_and_std_are_the_training_splits(cifar10):
     images = cifar10.train.images.numpy()
     assert cifar10.mean.tolist() == pytest.approx(images.mean((0, 2, 3), dtype=np.float64) / 255, abs=1e-7)
