@@ -16,8 +16,8 @@ READY = 2 * WORKERS  # batches that the workers prepare ahead while others are t
 
 def loader(run, dataset: data.Dataset) -> DataLoader:
     """The usual DataLoader of a run's data set, with the transforms that its `augment` and `normalize` name."""
-    names = {"crop": lambda: transforms.RandomCrop(32, padding=data.PAD), "flip": transforms.RandomHorizontalFlip}
-    steps = [names[name]() for name in run.augment] + [transforms.ToTensor()]
+    names = {"crop": transforms.RandomCrop(32, data.CROPS["crop"]), "flip": transforms.RandomHorizontalFlip()}
+    steps = [names[name] for name in run.augment] + [transforms.ToTensor()]
     if run.normalize:
         steps.append(transforms.Normalize(dataset.mean.tolist(), dataset.std.tolist()))
     kind = {"cifar10": datasets.CIFAR10, "mnist": datasets.MNIST}[run.data]

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 
 VALIDATION = 10_000
-PAD = 4  # pixels on each side from which the random crop may take
-SHIFT = 2  # the same for the smaller one that MNIST's digits bear
+CROPS = {"crop": 4, "shift": 2}  # pixels on each side that a random crop may take; digits bear only the smaller
 TURN, SCALE = 10.0, 0.1  # degrees and share by which a random affine map turns and scales a digit at most
 
 # Published MD5 sums: of CIFAR-10's files in torchvision.datasets.CIFAR10, of MNIST's as unpacked.
@@ -207,31 +206,34 @@ def statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 # ------------------------------------------------------------------------------------------ batches
 
 
-def crop(images: torch.Tensor, down, right, pad: int = PAD, which: torch.Tensor | None = None) -> torch.Tensor:
-    """Image i of (N, C, H, W), padded by `pad` zeros, cut out from row down[i], column right[i]: RandomCrop(H, pad).
-
-    `which`: the images that are then mirrored, as by `flip`.
-    """
+def windows(images: torch.Tensor, pad: int) -> torch.Tensor:
+    """All that a random crop can cut from (N, C, H, W) padded by `pad` zeros: a view (N, down, right, C, H, W)."""
+    height, width = images.shape[2:]
     padded = F.pad(images, (pad,) * 4)
-    if images.device.type == "cpu":
-        return _cut_one_by_one(padded, images.shape, down, right, which)
-    cut = _cut_at_once(padded, images.shape, down, right)
+    return padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
+
+
+def crop(windows: torch.Tensor, images, down, right, which: torch.Tensor | None = None) -> torch.Tensor:
+    """From `windows`, for each i, that of image images[i] at row down[i], column right[i]: RandomCrop(H, pad).
+
+    `which`: the ones that are then mirrored, as by `flip`.
+    """
+    cut = _cut_one_by_one if windows.device.type == "cpu" else _cut_at_once
+    return cut(windows, images, down, right, which)
+
+
+def _cut_at_once(windows: torch.Tensor, images, down, right, which: torch.Tensor | None) -> torch.Tensor:
+    cut = windows[images, down, right]
     return cut if which is None else flip(cut, which)
 
 
-def _cut_at_once(padded: torch.Tensor, shape: torch.Size, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    windows = padded.unfold(2, shape[2], 1).unfold(3, shape[3], 1)
-    return windows[torch.arange(len(padded), device=padded.device), :, down, right]
-
-
-def _cut_one_by_one(padded: torch.Tensor, shape: torch.Size, down, right, which: torch.Tensor | None) -> torch.Tensor:
-    """The same on a CPU, and mirrored as well, in a third of the time: whole rows are copied, not single numbers."""
-    height, width = shape[2:]
-    made = torch.empty(shape, dtype=padded.dtype)
-    mirrored = [False] * len(padded) if which is None else which.tolist()
-    for image, whole, top, left, flipped in zip(made.numpy(), padded.numpy(), down.tolist(), right.tolist(), mirrored):
-        window = whole[:, top : top + height, left : left + width]
-        image[:] = window[..., ::-1] if flipped else window
+def _cut_one_by_one(windows: torch.Tensor, images, down, right, which: torch.Tensor | None) -> torch.Tensor:
+    """The same on a CPU, and mirrored as well, in half the time: whole rows are copied, not single numbers."""
+    made = torch.empty((len(images), *windows.shape[3:]), dtype=windows.dtype)
+    plain, mirrored = windows.numpy(), windows.numpy()[..., ::-1]
+    flipped = [False] * len(images) if which is None else which.tolist()
+    for cut, mirror, *at in zip(made.numpy(), flipped, images.tolist(), down.tolist(), right.tolist()):
+        cut[:] = (mirrored if mirror else plain)[tuple(at)]
     return made
 
 
@@ -264,7 +266,7 @@ def normalize(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> to
 class Batches:
     """The training batches of one run: `batches(step)` → images (n, C, H, W) float32 and labels (n,).
 
-    `len(batches)` is the number of steps an epoch; each epoch has its own order. `augment` holds "crop", "shift",
+    `len(batches)` is the number of steps an epoch; each epoch has its own order. `augment` holds "crop" or "shift",
     "flip" and "affine" as wanted. Random choices are drawn on the CPU, so that they are the same on every device.
     """
 
@@ -273,6 +275,9 @@ class Batches:
         channels = split.images.shape[1]
         self.mean = (torch.zeros(channels) if mean is None else mean).to(device)
         self.std = (torch.ones(channels) if std is None else std).to(device)
+        self.pad = next((pad for name, pad in CROPS.items() if name in self.augment), 0)
+        # All images are padded at once: padding those of each batch would copy them once more.
+        self.windows = windows(self.split.images, self.pad) if self.pad else None
         self._order = functools.lru_cache(maxsize=1)(self._shuffled)
 
     def __len__(self) -> int:
@@ -288,21 +293,19 @@ class Batches:
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, position = divmod(step, len(self))
         chosen = self._order(epoch)[position * self.size : (position + 1) * self.size]
-        # A copy of whole images: indexing, which can do more, takes ten times as long.
-        images, labels = self.split.images.index_select(0, chosen), self.split.labels.index_select(0, chosen)
-        if self.augment:
-            images = self._augmented(images, self._generator(epoch, position + 1))
-        return normalize(images, self.mean, self.std), labels
+        images = self._augmented(chosen, self._generator(epoch, position + 1))
+        return normalize(images, self.mean, self.std), self.split.labels.index_select(0, chosen)
 
-    def _augmented(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        device, count = images.device, len(images)
-        cuts = [(pad, torch.randint(2 * pad + 1, (2, count), generator=generator).to(device))
-                for name, pad in (("crop", PAD), ("shift", SHIFT)) if name in self.augment]  # fmt: skip
+    def _augmented(self, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        device, count = chosen.device, len(chosen)
+        at = torch.randint(2 * self.pad + 1, (2, count), generator=generator).to(device) if self.pad else None
         which = (torch.rand(count, generator=generator) < 0.5).to(device) if "flip" in self.augment else None
-        for pad, (down, right) in cuts:
-            images = crop(images, down, right, pad, which if pad == cuts[-1][0] else None)
-        if which is not None and not cuts:
-            images = flip(images, which)
+        if self.pad:
+            images = crop(self.windows, chosen, *at, which)
+        else:
+            # A copy of whole images: indexing, which can do more, takes ten times as long.
+            images = self.split.images.index_select(0, chosen)
+            images = images if which is None else flip(images, which)
         if "affine" in self.augment:
             turn, grow = (torch.rand(2, count, generator=generator) * 2 - 1).to(device)
             images = affine(images, TURN * turn, 1 + SCALE * grow)

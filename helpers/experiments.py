@@ -161,8 +161,8 @@ Probe = Literal["gradient_change", "smoothness", "along_gradient", "surface", "p
 class Run(Frozen):
     """One training run, described completely: the same Run on the same machine and engine gives the same numbers.
 
-    `options` are the model's; `augment` holds "crop" (pad 4), "shift" (pad 2), "flip" and "affine"; `images` cuts each
-    split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
+    `options` are the model's; `augment` holds "crop" (pad 4) or "shift" (pad 2), "flip" and "affine"; `images` cuts
+    each split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
     `lam`: the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters that these start with;
     `penalized`: the layers that are to become sparse, all if none is named. `precision`: "auto" for what is fastest,
     "float32" where that matters. `probes`: what is measured along the way, which changes nothing of the run. `mask`:
@@ -211,6 +211,8 @@ class Run(Frozen):
             if self.optimizer not in optimizers and getattr(self, name) != (default := DEFAULTS[name]):
                 whose, value = ", ".join(optimizers), getattr(self, name)
                 raise ValueError(f"{name} {value} belongs to {whose}; for {self.optimizer} say {name}={default}")
+        if {"crop", "shift"} <= set(self.augment):
+            raise ValueError("crop and shift are one transform, of 4 or 2 pixels: name one of them")
         if "path" in self.probes and self.optimizer not in BELONGS["mu"]:
             raise ValueError(f"the probe path follows Γ, which {self.optimizer} does not have")
         if self.loss == "nll" and self.model != "MyNet":

@@ -307,28 +307,25 @@ def pil(image: torch.Tensor) -> Image.Image:
 
 def test_crop_is_torchvisions_random_crop_at_every_offset(monkeypatch):
     offsets = [(down, right) for down in range(9) for right in range(9)]
-    images = images_of(len(offsets))
-    down, right = torch.tensor(offsets).T
-    cropped = data.crop(images, down, right)
+    images, order = images_of(len(offsets)), torch.randperm(len(offsets))
+    cropped = data.crop(data.windows(images, 4), order, *torch.tensor(offsets).T)
     reference = transforms.RandomCrop(32, padding=4)
-    for image, ours, offset in zip(images, cropped, offsets, strict=True):
+    for number, ours, offset in zip(order, cropped, offsets, strict=True):
         monkeypatch.setattr(reference, "get_params", lambda image, size, offset=offset: (*offset, *size))
-        assert torch.equal(transforms.functional.pil_to_tensor(reference(pil(image))), ours)
+        assert torch.equal(transforms.functional.pil_to_tensor(reference(pil(images[number]))), ours)
 
 
-def test_a_crop_elsewhere_than_on_a_cpu_is_the_same():
-    images, (down, right) = images_of(40), torch.randint(9, (2, 40))
-    which = torch.rand(40) < 0.5
-    at_once = data._cut_at_once(torch.nn.functional.pad(images, (4,) * 4), images.shape, down, right)
-    assert torch.equal(data.crop(images, down, right), at_once)
-    assert torch.equal(data.crop(images, down, right, which=which), data.flip(at_once, which))
+@pytest.mark.parametrize("which", [None, torch.arange(40) % 3 == 0])
+def test_a_crop_elsewhere_than_on_a_cpu_is_the_same(which):
+    given = (data.windows(images_of(60), 4), torch.randint(60, (40,)), *torch.randint(9, (2, 40)), which)
+    assert torch.equal(data.crop(*given), data._cut_at_once(*given))
 
 
 def test_crop_by_hand():
     # 1 2   padded by one zero and cut from the top right corner: 0 0
     # 3 4                                                         2 0
-    image = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
-    cut = data.crop(image, torch.tensor([0]), torch.tensor([2]), pad=1)
+    windows = data.windows(torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8), pad=1)
+    cut = data.crop(windows, torch.tensor([0]), torch.tensor([0]), torch.tensor([2]))
     assert cut.tolist() == [[[[0, 0], [2, 0]]]]
 
 
@@ -383,12 +380,12 @@ def test_a_batch_is_torchvisions_given_the_same_random_choices(tiny, monkeypatch
     count, step = 16, 7
     chosen = {"down": [4] * count, "right": [4] * count, "flip": [False] * count}  # offset 4 of 4 is the centre
 
-    pads = [data.SHIFT if "shift" in augment else data.PAD]
+    pad = 2 if "shift" in augment else 4
 
-    def spy_crop(images, down, right, pad, which, crop=data.crop):
+    def spy_crop(windows, images, down, right, which, crop=data.crop):
         chosen.update(down=down.tolist(), right=right.tolist(), **({} if which is None else {"flip": which.tolist()}))
-        assert [pad] == pads and max(chosen["down"] + chosen["right"]) <= 2 * pad
-        return crop(images, down, right, pad, which)
+        assert max(chosen["down"] + chosen["right"]) == 2 * pad
+        return crop(windows, images, down, right, which)
 
     def spy_flip(images, which, flip=data.flip):
         chosen.update(flip=which.tolist())
@@ -398,7 +395,7 @@ def test_a_batch_is_torchvisions_given_the_same_random_choices(tiny, monkeypatch
     monkeypatch.setattr(data, "flip", spy_flip)
     split = data.Split(images_of(70), torch.arange(70))
     batch, labels = data.Batches(split, count, 3, augment, tiny.mean, tiny.std)(step)
-    reference = transforms.RandomCrop(32, padding=pads[0])
+    reference = transforms.RandomCrop(32, padding=pad)
     for ours, label, down, right, flip in zip(batch, labels, *chosen.values(), strict=True):
         monkeypatch.setattr(reference, "get_params", lambda image, size, at=(down, right): (*at, *size))
         whole = transforms.Compose([
@@ -487,10 +484,10 @@ def test_augmentation_changes_images_and_not_their_order():
 def test_augmentation_draws_every_offset_and_flips_one_half(monkeypatch):
     drawn = {"down": [], "right": [], "flip": []}
 
-    def spy_crop(images, down, right, pad, which):
+    def spy_crop(windows, images, down, right, which):
         for name, chosen in (("down", down), ("right", right), ("flip", which)):
             drawn[name] += chosen.tolist()
-        return images
+        return windows[images, 0, 0]
 
     monkeypatch.setattr(data, "crop", spy_crop)
     batches = numbered(200, 200, augment=("crop", "flip"))

@@ -505,6 +505,7 @@ def test_an_options_value_that_is_not_allowed_is_told_in_one_line(option, value)
     (lambda: replace(allowed(), block_kernel=3), ("'block_kernel'", "MyNet")),
     (lambda: allowed(model="LeNet", options={"hidden": 3}), ("'hidden'", "LeNet", "no options")),
     (lambda: allowed(augment=("crop", "crip")), ("augment", "'crip'", "'flip'")),
+    (lambda: allowed(augment=("shift", "crop")), ("crop and shift", "one of them")),
     (lambda: allowed(epoch=3), ("'epoch'", "Run", "epochs")),
     (lambda: Run(model="MyNet", epochs=3), ("lr",)),
     (lambda: Run(lr=1, epochs=3), ("model",)),
