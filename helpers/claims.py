@@ -104,6 +104,16 @@ class Rows:
             return Part("does not hold", self._fallen(row, other))
         return Part(self._beyond(LITTLE - abs(gap), row, other), f"little: {LITTLE:g} points or less")
 
+    def keeps(self, row: str, other: str) -> Part:
+        """That `row` is at most pruning.CHEAP points less accurate than `other`, by more than noise."""
+        gap = readings.gap(self.found, row, other)
+        if gap is None:
+            return self.no_better(other, row)
+        words = (
+            f"{row} less {other}: {self._with_noise(gap, row, other)}; without losing: {pruning.CHEAP:g} points or less"
+        )
+        return Part(self._beyond(gap + pruning.CHEAP, row, other), words)
+
     def cheap(self, row: str, other: str) -> Part:
         """That an epoch of `row` takes at most LITTLE_TIME times as long as one of `other`."""
         ratio = readings.time_ratio(self.found, row, other)
@@ -286,8 +296,14 @@ def _pruned(values: np.ndarray, layers: str) -> Part:
     name = layers.replace("_", " + ")
     if not len(values):
         return Part("not measured yet", f"{WARM}, {name}: not pruned")
-    costs = [f"{100 * share:.0f} % costs {pruning.cost(values, share):.2f}" for share in (0.3, 0.6)]
-    return Part(pruning.verdict(values), f"{WARM}, {name}: {', '.join(costs)}")
+    little, much = (pruning.cost(values, share) for share in (0.3, 0.6))
+    costs = (f"30 % costs {little:.2f} (at most {pruning.CHEAP:g}: {_said(little <= pruning.CHEAP)}), "
+             f"60 % costs {much:.2f} (at least {pruning.DEAR:g}: {_said(much >= pruning.DEAR)})")  # fmt: skip
+    return Part(pruning.verdict(values), f"{WARM}, {name}: {costs}")
+
+
+def _said(fact: bool) -> str:
+    return "yes" if fact else "no"
 
 
 def darker(rows: Rows) -> list[Part]:
@@ -300,7 +316,7 @@ def darker(rows: Rows) -> list[Part]:
     return [
         Part(_yes(shade < 1), f"mean |w| {tables.text(shade)} × SGD's"),
         Part(pruning.blacker(black[WARM], black[WARM_SGD]), said),
-        rows.no_better(WARM_SGD, WARM),
+        rows.keeps(WARM, WARM_SGD),
     ]
 
 
@@ -424,10 +440,27 @@ def judge(store: Store | None = None, sections: Sequence[str] | None = None) -> 
     return [bench.judge(claim) for claim in CLAIMS if sections is None or claim.section in sections]
 
 
+def noise(store: Store, section: str, table: str) -> float:
+    """The standard deviation of one run's accuracy in a table, in points: the yardstick of its verdicts.
+
+    On MNIST, where each row has seeds, the spread of the table's own. On CIFAR-10 the largest of three, in the budget
+    at hand and in "laptop", which has the seeds: from the gap of the basic network's two equal losses, the spread of
+    its rows, and that of all rows of the table's network.
+    """
+    bench, rest = _Bench(store), _of(section, table)
+    return bench.noise(rest, bench.select(section, table))
+
+
 def tally(judged: Sequence[Judgement]) -> str:
     """How often each verdict falls, in words."""
     counts = Counter(each.verdict for each in judged)
     return ", ".join(f"{counts[name]} *{name}*" for name in VERDICTS if counts[name])
+
+
+def _tables_of(model: str) -> list[tuple[str, str]]:
+    """The tables on CIFAR-10 of one network, as section and table."""
+    return [(section, table) for section, tables in SECTIONS.items() for table, runs in tables.items()
+            if {(run.model, run.data) for run in runs.values()} == {(model, "cifar10")}]  # fmt: skip
 
 
 class _Bench:
@@ -446,16 +479,17 @@ class _Bench:
         return Rows(rest, found, self.noise(rest, found), self.store)
 
     def noise(self, rest: Rest, found: Selection) -> float:
-        """The noise of one run, in points, as the section's notebook takes it.
-
-        On MNIST that of the table at hand, where each row has seeds; on CIFAR-10 that of the section and of section 1.
-        """
-        if next(iter(rest.runs.values())).data == "mnist":
+        """See `noise` below; `found`: the records of `rest`."""
+        run = next(iter(rest.runs.values()))
+        if run.data == "mnist":
             return readings.spread(found)
-        here = [self.select(rest.section, table) for table, runs in SECTIONS[rest.section].items()
-                if next(iter(runs.values())).data != "mnist"]  # fmt: skip
-        basic = [self.select("1", table, found.budget) for table in SECTIONS["1"]]
-        return readings.noise(self.select("1", "1.4 loss", found.budget), *basic, *here)
+        budgets = dict.fromkeys((found.budget, "laptop"))  # where the seeds are
+        return readings.larger(*(self._noise_in(budget, run.model) for budget in budgets))
+
+    def _noise_in(self, budget: str, model: str) -> float:
+        basic, same = ([self.select(section, table, budget) for section, table in _tables_of(name)]
+                       for name in (experiments.base.model, model))  # fmt: skip
+        return readings.noise(self.select("1", "1.4 loss", budget), basic, same)
 
     def judge(self, claim: Claim) -> Judgement:
         rows = [self.rows(rest) for rest in claim.rests]

@@ -20,24 +20,27 @@ PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tab
 # ------------------------------------------------------------------------------------------ what a difference proves
 
 
-def noise(pair: Mapping[str, list[Record]], *others: Mapping[str, list[Record]]) -> float:
+def noise(pair: Mapping[str, list[Record]], *groups: Sequence[Mapping[str, list[Record]]]) -> float:
     """How far two runs that differ in nothing real end apart: the standard deviation of one run's accuracy, in points.
 
-    `pair` has two rows that compute the same function: their gap over √(1/n₁ + 1/n₂) is one estimate. Rows of `pair` or
-    `others` with several seeds give more, pooled over rows. The larger is returned; NaN if there is neither.
+    `pair` has two rows that compute the same function: their gap over √(1/n₁ + 1/n₂) is one estimate. The rows of each
+    of `groups`, tables of one network, give another where some have several seeds: their spread, pooled over the
+    group. The largest is returned, since one network may be noisier than another; NaN if there is none.
     """
     row, other = list(pair)[:2]
     between, counts = gap(pair, row, other), [len(records.accuracies(pair[label])) for label in (row, other)]
-    return _larger(math.nan if between is None else 2 * abs(between) / bar(1, counts), spread(pair, *others))
+    return larger(
+        math.nan if between is None else 2 * abs(between) / bar(1, counts), *(spread(*group) for group in groups)
+    )
 
 
 def noise_between(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> float:
     """The noise of one run that a comparison of two rows has to reckon with: `sigma`, that of runs like these, or the
     spread over the seeds of the two, if that is larger."""
-    return _larger(sigma, spread({label: selection[label] for label in (row, other)}))
+    return larger(sigma, spread({label: selection[label] for label in (row, other)}))
 
 
-def _larger(*estimates: float) -> float:
+def larger(*estimates: float) -> float:
     """The largest of some numbers, of which NaN is none."""
     return max((each for each in estimates if not math.isnan(each)), default=math.nan)
 

@@ -14,7 +14,8 @@ def test_noise_is_the_gap_of_a_pair_as_one_runs_deviation_or_the_pooled_spread_o
     assert readings.noise(same) == pytest.approx(1 / math.sqrt(2))
     thrice = {label: [record(found[0].run, found[0].test.accuracy) for _ in range(3)] for label, found in same.items()}
     assert readings.noise(thrice) == pytest.approx(1 / math.sqrt(2 / 3))
-    assert readings.noise(same, pair) == pytest.approx(2 / math.sqrt(2))  # .71 and .73
+    assert readings.noise(same, [pair]) == pytest.approx(2 / math.sqrt(2))  # .71 and .73
+    assert readings.noise(same, [thrice], [pair], []) == readings.noise(same, [pair])  # not pooled over the groups
     assert math.isnan(readings.noise({"a": [], "b": []}))
 
 
