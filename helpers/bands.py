@@ -113,6 +113,20 @@ def _mean_of(band: Band, of: str, start: float, stop: float) -> float:
     return math.inf if any(end < stop for end in band.ended) else float(values.mean()) if len(values) else math.nan
 
 
+def edges(rows: Mapping[str, list[Record]], store: Store, what: str) -> str:
+    """Which of `rows` is most often at the upper edge of the band of `what`, and which at the lower, in words."""
+    known = {label: each[what] for label, found in rows.items() if what in (each := series(found, store))}
+    stack = _stacked(list(known.values()), max(map(len, known.values()), default=0))
+    stack = stack[:, np.isfinite(stack).all(0)]
+    if not stack.size:
+        return "not measured yet"
+    counts = (np.bincount(at, minlength=len(known)) for at in (stack.argmax(0), stack.argmin(0)))
+    upper, lower = (
+        f"{list(known)[each.argmax()]} ({100 * each.max() / each.sum():.0f} % of the steps)" for each in counts
+    )
+    return f"upper edge {upper}, lower edge {lower}"
+
+
 def stretches_won(plain: Band, normed: Band, of: str) -> tuple[int, int]:
     """In how many of 20 equal stretches of the run the mean `of` is smaller in `normed`, and in how many larger."""
     edges = np.linspace(0, max(plain.steps, normed.steps), STRETCHES + 1)

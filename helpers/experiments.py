@@ -525,6 +525,7 @@ SECTION_3_2 = {
         "with Adam, usual rate 1e-3": replace(cifar_adam, lr=1e-3),
         "without": cifar_dessilbi,
         "plain SGD": vgg_bn,
+        "plain Adam, usual rate 1e-3": SECTION_2["2.1 accuracy with Adam"]["VGG-A + BN"],
     },
 }
 

@@ -37,7 +37,7 @@ LOOKS = {
     "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
     "DessiLBI, no momentum": (BLACK, LINES[4][1], "v"),
     "with Adam": (PURPLE, ":", "^"), "AdaBreg": (BLACK, LINES[4][1], "v"),
-    "with Adam, usual rate 1e-3": (BLACK, LINES[4][1], "v"),
+    "with Adam, usual rate 1e-3": (BLACK, LINES[4][1], "v"), "plain Adam, usual rate 1e-3": (SKY, "-.", "X"),
 }  # fmt: skip
 WIDTH = 7.2  # inches: the text width of the PDF
 
@@ -325,8 +325,8 @@ def _band(band: Band, name: str, ax: Axes, window: int) -> None:
     low, high = (smooth(values, max(1, round(window / spacing))) for values in (band.low, band.high))
     ax.fill_between(band.at, band.low, band.high, color=colour, alpha=0.2, lw=0, rasterized=True)
     # Where low and high are the same, the two edges make one line.
-    ax.fill_between(band.at, low, high, facecolor=colour, alpha=0.35, hatch=hatch, edgecolor=colour, lw=0,
-                    label=f"{name}, {band.measured} of {band.runs} runs")  # fmt: skip
+    label = name if band.runs == 1 else f"{name}, {band.measured} of {band.runs} runs"
+    ax.fill_between(band.at, low, high, facecolor=colour, alpha=0.35, hatch=hatch, edgecolor=colour, lw=0, label=label)
     for edge in (low, high):
         ax.plot(band.at, edge, line, color=colour, lw=1.3, marker="." if len(band.at) < 3 else "")
     for end in band.ended:

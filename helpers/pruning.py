@@ -101,15 +101,15 @@ def against_goals(values: np.ndarray) -> str:
     )  # fmt: skip
 
 
-def changes(lines: Mapping[str, np.ndarray], shares: Sequence[float] = (0.0, 0.6, 0.8, 0.9)) -> str:
-    """By how many points each of `lines` (label → `accuracies`) differs from the one before, in words."""
+def changes_table(lines: Mapping[str, np.ndarray], shares: Sequence[float] = tuple(GOALS)) -> Table:
+    """By how many points each of `lines` (label → `accuracies`) differs from the one before, at each share pruned."""
     means = {label: [100 * at(values, share).mean() for share in shares] for label, values in lines.items()
              if len(values)}  # fmt: skip
-    told = [
-        f"{label} {', '.join(signed(after - before) for before, after in zip(means[last], means[label]))}"
-        for last, label in zip(means, list(means)[1:])
-    ]
-    return f"{listed(map(_pruned, shares))}: {'; '.join(told)}" if told else "not measured yet"
+    rows = [[label, *(after - before for before, after in zip(means[last], means[label]))]
+            for last, label in zip(means, list(means)[1:])]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["change", *map(_pruned, shares)])
+    texts = frame.apply(lambda column: column.map(signed) if column.name != "change" else column)
+    return Table(frame, "What each change adds to the row before it, in points, with a share of conv3 pruned.", texts)
 
 
 def best_at(lines: Mapping[str, np.ndarray], shares: Sequence[float]) -> str:
@@ -231,7 +231,15 @@ def support_words(found: Sequence[Record], store: Store, name: str = CONV3) -> s
         return "no record yet"
     sizes = np.array([support_sizes(arrays, name) for arrays in paths])
     quarter, end = sizes[:, sizes.shape[1] // 4].mean(), sizes[:, -1].mean()
-    return f"{end:.0f} of {paths[0][f'path_{name}'].shape[1]}, of which {quarter:.0f} by a quarter of the run"
+    when = f", {quarter:.0f} of them by a quarter of the run" if end else ""
+    return f"{end:.0f} of {paths[0][f'path_{name}'].shape[1]}{when}"
+
+
+def layers_in_support(found: Sequence[Record], store: Store) -> str:
+    """In how many of its penalised layers Γ holds anything at the end of a row's first run, in words: "3 of 11"."""
+    arrays = store.arrays(found[0]) if found else {}
+    ends = [series[-1] for name, series in arrays.items() if name.startswith("path_") and name != "path_step"]
+    return f"{sum(bool(np.any(end > 0)) for end in ends)} of {len(ends)}" if ends else "no record yet"
 
 
 def norm_needed(run: Run, steps: int) -> float:

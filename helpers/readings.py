@@ -220,8 +220,8 @@ def each_after(rows: Mapping[str, Sequence[Record]], epoch: int) -> str:
 def far(section: str, table: str, selection: Mapping[str, list[Record]], because: str = "") -> str:
     """Which rows lie more than FAR points from the report, in a sentence: how far, and what their length explains.
 
-    Of each the epoch of its highest validation accuracy, unless that is the last, and the points that its last quarter
-    gained; then `because`, the reason, if any row does.
+    Of each that learned something, the epoch of its highest validation accuracy, unless that is the last, and the
+    points that its last quarter gained; then `because`, the reason, if any row does.
     """
     runs, words = experiments.SECTIONS[section][table], []
     for label, found in selection.items():
@@ -229,6 +229,9 @@ def far(section: str, table: str, selection: Mapping[str, list[Record]], because
         if stated is None or ours is None or abs(100 * (ours - stated)) <= FAR:
             continue
         done, whole = found[0].run.epochs, runs[label].epochs
+        if not any(map(records.learned, found)):
+            words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs; it learned nothing)")
+            continue
         late = after(found, -1), after(found, -1 - done // 4)
         last = done // 4 if done >= 8 else "one"
         known = None not in late and done > 3

@@ -133,6 +133,13 @@ def test_bands_that_are_incomplete_have_no_verdict():
     assert bands.smaller(made_band([], []), whole, "width") == "not measured yet"
 
 
+def test_which_run_is_at_the_edges_of_a_band(store):
+    values = {"low": [1, 1, 1, math.nan], "high": [2, 2, 0, 9], "middle": [1.5, 1.5, 1.5, 1.5]}
+    rows = {label: kept(store, vgg(1e-3, seed=seed), x=each) for seed, (label, each) in enumerate(values.items())}
+    assert bands.edges(rows, store, "x") == "upper edge high (67 % of the steps), lower edge low (67 % of the steps)"
+    assert bands.edges(rows, store, "y") == "not measured yet"
+
+
 def test_ratios_of_bands_over_parts_of_the_run():
     plain, normed = made_band(halves(4, 1), halves(10, 3)), made_band(halves(1, 1), halves(4, 2))
     # Widths 6 and 2 without, 3 and 1 with; middles 7 and 2, 2.5 and 1.5.

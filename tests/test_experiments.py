@@ -96,6 +96,7 @@ REPORT = [
     ("3.2", "CIFAR-10", "with Adam, usual rate 1e-3", None, None),
     ("3.2", "CIFAR-10", "without", 0.8185, None),
     ("3.2", "CIFAR-10", "plain SGD", 0.8251, 20 * 18.34),
+    ("3.2", "CIFAR-10", "plain Adam, usual rate 1e-3", None, None),
 ]  # fmt: skip
 REPORTED_VALIDATION = {("1", "1.8 best model", "best model"): 0.7807, ("1.9", "final", "final"): 0.9131}
 

@@ -58,9 +58,11 @@ def test_the_table_has_a_row_for_each_share_and_a_dash_where_nothing_is_stated()
 
 def test_what_each_change_brings_and_which_line_is_best_by_hand():
     lines = {"base": steady(0.3)[None], "more": steady(0.7)[None], "none": np.empty((0, len(PRUNED)))}
-    assert pruning.changes(lines, (0.0, 0.6)) == "dense and 60\N{NO-BREAK SPACE}% pruned: more +0.00, +9.00"
+    [change] = pruning.changes_table(lines, (0.0, 0.6)).frame.itertuples(index=False)
+    assert change == ("more", pytest.approx(0), pytest.approx(9, abs=1e-4))
     assert pruning.best_at(lines, (0.6,)) == "60\N{NO-BREAK SPACE}% pruned more 99.00 %"
-    assert pruning.changes({}) == pruning.best_at({"none": lines["none"]}, (0.0,)) == "not measured yet"
+    assert pruning.best_at({"none": lines["none"]}, (0.0,)) == "not measured yet"
+    assert pruning.changes_table({}).frame.empty
 
 
 def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
@@ -131,8 +133,14 @@ def test_sizes_are_shown_as_shares_and_counts():
 
 def test_the_support_in_words(store):
     found = [recorded(store, 0, **path()), recorded(store, 1, step_loss=np.zeros(3))]
-    assert pruning.support_words(found, store) == "2 of 3, of which 1 by a quarter of the run"
+    assert pruning.support_words(found, store) == "2 of 3, 1 of them by a quarter of the run"
     assert pruning.support_words(found[1:], store) == "no record yet"
+
+
+def test_in_how_many_layers_something_entered(store):
+    found = [recorded(store, 0, **path(), path_fc=np.array([0, 0, 5, 0]))]
+    assert pruning.layers_in_support(found, store) == "1 of 2"  # of fc nothing is left at the end
+    assert pruning.layers_in_support([], store) == "no record yet"
 
 
 def test_the_norm_that_enters_at_the_end_by_hand():
