@@ -656,6 +656,8 @@ def test_laptop_comes_before_paper():
     (experiments.best, 40, "1 run to make, about 18 minutes of one core"),
     (experiments.final, 50, "1 run to make, about 2.9 hours of one core"),
     (experiments.replace(experiments.final, images=128), 2, "1 run to make, about a minute of one core"),
+    (experiments.replace(experiments.vgg, precision="float32"), 9, "1 run to make, about 60 minutes of one core"),
+    (TABLES["2.2 loss landscape"]["VGG-A, 1e-3"], 20, "1 run to make, about 3.0 hours of one core"),
 ])  # fmt: skip
 def test_what_making_runs_means(run, epochs, words):
     run = experiments.replace(run, epochs=epochs)
@@ -665,7 +667,7 @@ def test_what_making_runs_means(run, epochs, words):
 
 def test_short_runs_come_before_long_ones():
     runs = [run for _, run in ordered(["laptop"])]
-    costs = [experiments.SECONDS_PER_EPOCH[run.model] * run.epochs for run in runs]
+    costs = [experiments.estimated_seconds(run) for run in runs]
     assert costs == sorted(costs) and runs[0].model == "LeNet" and runs[-1].model == "MyResNet9"
     epochs = sorted(
         [replace(experiments.base, epochs=n) for n in (50, 3, 10)], key=lambda r: experiments.order(r, "laptop")
@@ -684,7 +686,7 @@ def test_the_headline_comes_first_on_paper():
                 TABLES["1.8 best model"]["best model"], TABLES["final"]["final"]}  # fmt: skip
     assert headline <= set(runs[: len(experiments.HEADLINE)]) == experiments.HEADLINE
     assert runs[len(experiments.HEADLINE) - 1] == TABLES["final"]["final"]  # of these the longest
-    rest = [experiments.SECONDS_PER_EPOCH[run.model] * run.epochs for run in runs[len(experiments.HEADLINE) :]]
+    rest = [experiments.estimated_seconds(run) for run in runs[len(experiments.HEADLINE) :]]
     assert rest == sorted(rest)
 
 
