@@ -2,6 +2,7 @@
 or shows anything; the same colour means the same thing in every notebook, and no figure needs colour to be read."""
 
 import itertools
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -262,20 +263,26 @@ def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float =
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in ax.transData.transform(marks)] if marks else []
     for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].sort_values("reported").itertuples():
         stated, ours = 100 * row.reported, 100 * row.accuracy
+        # A label that says nothing by itself, "0.9" or "without", has its table's number or first word after it.
+        name = f"{row.row} ({row.table.split()[0]})" if re.fullmatch(r"[\d.e-]+|with(out)?", row.row) else row.row
         if ours >= floor:
-            _name(ax, row.row, (stated, ours), [(6, -3, "left"), (6, 5, "left"), (6, -11, "left")], taken)
+            beside = [(6 * side, up, to) for side, to in ((1, "left"), (-1, "right")) for up in (-3, 5, -11, 13, -19)]
+            _name(ax, name, (stated, ours), beside, taken)
         else:
             above = [(0, 7 + 10 * level, "right" if stated > 90 else "center") for level in range(3)]
-            _name(ax, f"{row.row}: {ours:.1f} ↓", (stated, floor), above, taken)
+            _name(ax, f"{name}: {ours:.1f} ↓", (stated, floor), above, taken)
     return ax
 
 
 def _name(ax: Axes, name: str, mark: tuple, places: Sequence[tuple], taken: list[Bbox]) -> None:
-    """Writes `name` beside a mark: at the first of `places` (points right and up, alignment) that isn't taken yet."""
+    """Writes `name` beside a mark: at the first of `places` (points right and up, alignment) within the axes that isn't
+    taken yet, or at the last."""
+    whole = ax.get_window_extent()
     for right, up, aligned in places:
         text = ax.annotate(name, mark, xytext=(right, up), textcoords="offset points", size=7.5, ha=aligned)
         box = text.get_window_extent()
-        if (right, up, aligned) == places[-1] or not any(map(box.overlaps, taken)):
+        free = box.x0 >= whole.x0 and box.x1 <= whole.x1 and not any(map(box.overlaps, taken))
+        if free or (right, up, aligned) == places[-1]:
             break
         text.remove()
     taken.append(box)
