@@ -66,7 +66,7 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
     dataset, given = data.load(run.data), inputs(run, store)
 
     def build(state: dict):
-        """Trainer, batches and fingerprint as `state` has them: a checkpoint, or a beginning without weights."""
+        """Trainer, batches, probes and how it began, from `state`: a checkpoint, or a beginning without weights."""
         engine = training.Engine(**state["engine"])
         torch.set_num_threads(engine.threads)
         batches = training.make_batches(run, dataset, engine.device)
@@ -75,12 +75,15 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
             trainer.load_state_dict(state)
             for name, probe in watching.items():
                 probe.load_state_dict(state["probes"][name])
-        return trainer, batches, watching, state["fingerprint"]
+        # A checkpoint from before it named its revisions is continued all the same.
+        revisions = [*dict.fromkeys([*state.get("revisions", []), revision()])]
+        return trainer, batches, watching, {"fingerprint": state["fingerprint"], "revisions": revisions}
 
     fresh = functools.partial(_fresh, run, store, settings, dataset, given)
-    trainer, batches, watching, fingerprint = _resume(run, store, build) or build(fresh())
+    trainer, batches, watching, begun = _resume(run, store, build) or build(fresh())
+    about = machine(trainer.engine.device)  # before the hours in which packages may be replaced
     validate = functools.partial(_validate, run, dataset, trainer.engine)
-    save = functools.partial(_save, store, watching, fingerprint)
+    save = functools.partial(_save, store, watching, begun)
     with _bar(run, trainer, len(batches), settings.bar) as tick:
         try:
             training.fit(trainer, batches, validate, probes=watching.values(), tick=tick, save=save, stop=stop)
@@ -88,7 +91,7 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
             raise Interrupted(f"{run.name} stopped after {trainer.step} of {run.epochs * len(batches)} steps") from None
     if "surface" in watching and trainer.diverged_at is None:
         tell(f"{run.name}: trained; next its loss surface, which can take minutes")
-    return _write(trainer, dataset, store, watching, fingerprint)
+    return _write(trainer, dataset, store, watching, begun, about)
 
 
 def _probes(run: Run, steps: int) -> dict:
@@ -105,7 +108,8 @@ def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> 
     """The checkpoint of a run about to begin: its fingerprint, and the engine it will keep whatever happens."""
     torch.set_num_threads(settings.threads)
     fingerprint = training.fingerprint(run, dataset, **given)
-    state = {"fingerprint": fingerprint, "engine": asdict(_engine(run, store, settings))}
+    engine = asdict(_engine(run, store, settings))
+    state = {"fingerprint": fingerprint, "revisions": [revision()], "engine": engine}
     _write_checkpoint(run, store, state)
     return state
 
@@ -144,9 +148,9 @@ def _origin(run: Run) -> dict[str, str | int]:
     return {"run": run.name, "recipe": records.RECIPE, "torch": str(torch.__version__)}
 
 
-def _save(store: Store, watching: dict, fingerprint: list[float], trainer: training.Trainer) -> None:
+def _save(store: Store, watching: dict, begun: dict, trainer: training.Trainer) -> None:
     measured = {name: probe.state_dict() for name, probe in watching.items()}
-    _write_checkpoint(trainer.run, store, {**trainer.state_dict(), "probes": measured, "fingerprint": fingerprint})
+    _write_checkpoint(trainer.run, store, {**trainer.state_dict(), "probes": measured, **begun})
 
 
 def _write_checkpoint(run: Run, store: Store, state: dict) -> None:
@@ -228,7 +232,9 @@ def entries_of(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------------------------------ the record
 
 
-def _write(trainer: training.Trainer, dataset: data.Dataset, store: Store, watching: dict, fingerprint) -> Record:
+def _write(
+    trainer: training.Trainer, dataset: data.Dataset, store: Store, watching: dict, begun: dict, about: dict
+) -> Record:
     run, model, engine = trainer.run, trainer.model, trainer.engine
     diverged = trainer.diverged_at is not None
     split = dataset.test.first(run.images)
@@ -261,12 +267,12 @@ def _write(trainer: training.Trainer, dataset: data.Dataset, store: Store, watch
         history=records.finite(trainer.history),
         parameters=models.count_parameters(model),
         seconds_per_epoch=sorted(seconds)[len(seconds) // 2] if seconds else None,
-        fingerprint=records.finite(fingerprint),
+        fingerprint=records.finite(begun["fingerprint"]),
         weights=training.weights_sum(model),
         engine=asdict(engine),
-        machine=machine(engine.device),
+        machine=about,
         recipe=records.RECIPE,
-        revision=revision(),
+        revision=", ".join(begun["revisions"]),
     )
     return store.write(record, arrays, weights)
 
@@ -330,8 +336,12 @@ def machine(device: str = "cpu") -> dict[str, str | int]:
     return {**about, "python": platform.python_version(), **versions}
 
 
+@functools.cache  # modules are imported once, while commits and edits go on
 def revision() -> str:
-    """The commit of the code that runs, with "+" if it was changed since; "unknown" outside a git checkout."""
+    """The commit of the code that runs, with "+" if it was changed since; "unknown" outside a git checkout.
+
+    As of the first call in this process.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "--no-optional-locks", *arguments]

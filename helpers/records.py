@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import statistics
 import tempfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -26,10 +27,19 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 # Raised when a change of the code changes what a run computes; records of an older recipe are then stale.
 RECIPE = 1
+BESIDE = (".npz", ".safetensors")  # what may lie beside a record: its series, its weights
+NAME = re.compile(r"\w+-[0-9a-f]{10}")  # as `Run.name` has it
 
 
 class RecordError(RuntimeError):
-    """A file of the results folder can't be read or written; the message says which and what to do."""
+    """A file of the results folder can't be read or written; the message says which and what to do.
+
+    `damaged`: it is a record whose checksum does not fit its content; any other may be whole.
+    """
+
+    def __init__(self, message: str, damaged: bool = False):
+        super().__init__(message)
+        self.damaged = damaged
 
 
 class Score(Frozen):
@@ -44,9 +54,11 @@ class Record(Frozen):
 
     `history`: for each finished epoch, `train_loss` and `train_accuracy` (running means in training mode),
     `validation_loss`, `validation_accuracy` and `seconds` (training only). `test`: the last epoch's, None if diverged.
-    `diverged_at`: the first step whose loss was not finite. `fingerprint`: the losses of the first steps in float32,
-    made on a fresh copy of the model. `weights`: SHA-256 of the final weights. `files`: name → SHA-256 of each file
-    beside the record.
+    `diverged_at`: the first step whose loss was not finite. `seconds_per_epoch`: the upper median of `seconds`, None if
+    no epoch ended; tables show `fastest_epoch` instead. `fingerprint`: the losses of the first steps in float32, made
+    on a fresh copy of the model. `weights`: SHA-256 of the final weights. `revision`: the commit of the code that ran,
+    with "+" if it was changed since; "a, b" if the run was begun by one and went on under another. `files`: name →
+    SHA-256 of each file beside the record.
     """
 
     run: Run
@@ -89,9 +101,14 @@ class Record(Frozen):
 
 
 class Store:
-    """The records of one folder: `results/` of the repository, RESULTS_DIR of the environment, or `folder`."""
+    """The records of one folder: `results/` of the repository, RESULTS_DIR of the environment, or `folder`.
+
+    Raises ValueError if `folder` is an empty name.
+    """
 
     def __init__(self, folder: Path | str | None = None):
+        if folder == "":
+            raise ValueError("the name of the results folder is empty: give one, or leave --results out")
         self.folder = Path(os.path.abspath(folder or os.environ.get("RESULTS_DIR") or ROOT / "results"))
         self.work = self.folder / ".work"  # checkpoints, locks and half-written files, none of them in git
 
@@ -104,19 +121,19 @@ class Store:
     # ---------------------------------------------------------------------- reading
 
     def read(self, run: Run) -> Record | None:
-        """The record of `run`, or None if there is none. Raises RecordError if it is damaged."""
+        """The record of `run`, or None if there is none. Raises RecordError if it can't be read."""
         path = self.path(run)
         return _parse(str(path)) if os.path.lexists(path) else None
 
     def readable(self, run: Run) -> Record | None:
-        """The record of `run`; None too if it is damaged (`scan` names it)."""
+        """The record of `run`; None too if it can't be read (`scan` names it)."""
         try:
             return self.read(run)
         except RecordError:
             return None
 
     def scan(self) -> tuple[dict[str, Record], dict[Path, str]]:
-        """All records by name, and each file at fault with the reason: damaged, missing, or no record's."""
+        """All records by name, and each file at fault with the reason: can't be read, missing, or no record's."""
         try:
             names = sorted(os.listdir(self.folder))
         except FileNotFoundError:
@@ -137,15 +154,15 @@ class Store:
             except RecordError as error:
                 faults[self.folder / name] = str(error)
         for name in names:
-            if name in owned or name.endswith(".json") or name.startswith("."):
+            stem, suffix = os.path.splitext(name)
+            if name in owned or suffix not in BESIDE or not NAME.fullmatch(stem):
                 continue
-            record = self.folder / f"{name.rsplit('.', 1)[0]}.json"
-            if record not in faults:  # what belongs to a record that can't be read may be whole
-                faults[self.folder / name] = f"{self.folder / name} belongs to no record: delete it"
+            if self.folder / f"{stem}.json" not in faults:  # what belongs to a record that can't be read may be whole
+                faults[self.folder / name] = f"{self.folder / name} belongs to no record: move it away"
         return records, faults
 
     def arrays(self, record: Record) -> dict[str, "np.ndarray"]:
-        """The step-level series and predictions kept beside `record`. Raises RecordError if there are none."""
+        """The step-level series and predictions beside `record`. RecordError if there are none that can be read."""
         import numpy as np  # here, so that what reads no arrays starts in half the time
 
         content = io.BytesIO(self._whole(record, record.run.name + ".npz"))
@@ -156,10 +173,14 @@ class Store:
             raise RecordError(f"{self.path(record.run, '.npz')} is refused: {_first_line(error)}") from None
 
     def weights(self, record: Record) -> dict[str, "np.ndarray"]:
-        """The weights kept beside `record`, by parameter name. Raises RecordError if there are none."""
+        """The weights beside `record`, by parameter name. RecordError if there are none that can be read."""
         from safetensors.numpy import load
 
-        content = self._whole(record, record.run.name + ".safetensors")
+        run = record.run
+        if run.name + ".safetensors" not in record.files and not experiments.keeps_weights(run):
+            raise RecordError(f"no weights are kept of {run.name}: add it to experiments.KEPT, delete {run.name}.json"
+                              " and run its row again")  # fmt: skip
+        content = self._whole(record, run.name + ".safetensors")
         try:
             return load(content)
         except Exception as error:
@@ -168,7 +189,7 @@ class Store:
     def _whole(self, record: Record, name: str) -> bytes:
         """The content of a file beside `record`, with the checksum that the record gives."""
         path, fault = os.path.join(self.folder, name), "missing"
-        if name in record.files and os.path.isfile(path):
+        if name in record.files and os.path.lexists(path):
             content, fault = _read(path), "damaged"
             if _sha256(content) == record.files[name]:
                 return content
@@ -227,6 +248,13 @@ class Store:
         """Moves a damaged file to `.work`, so that it is in nobody's way and not lost."""
         with _named(path):
             return path.rename(self.work / (path.name + ".damaged"))
+
+    def set_aside_record(self, run: Run) -> Path:
+        """Moves the damaged record of `run` to `.work`, and what lies beside it; gives where the record is now."""
+        for path in (self.path(run, suffix) for suffix in BESIDE):
+            if os.path.lexists(path):
+                self.set_aside(path)
+        return self.set_aside(self.path(run))  # last: killed before, the next attempt finds the damage again
 
     # ---------------------------------------------------------------------- who is at work
 
@@ -305,26 +333,27 @@ def finite(value):
 
 def _read(path: str) -> bytes:
     """The content of a file, without a buffer between: folders may hold thousands of small ones."""
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RecordError(f"{path} can't be read: {reason}; make it readable, or move it away") from None
 
 
 def _parse(path: str) -> Record:
-    advice = "move it away, or run its row again"
-    try:
-        content = _read(path)
-    except OSError as error:
-        raise RecordError(f"{path} can't be read: {error.strerror}") from None
-    body, mark, ending = content.rpartition(MARK)
+    body, mark, ending = _read(path).rpartition(MARK)
     if not mark or ending != _ending(body):
-        raise RecordError(f"{path} is damaged or no record (its checksum does not fit its content): {advice}")
+        reason = "is damaged or no record (its checksum does not fit its content)"
+        raise RecordError(f"{path} {reason}: move it away, or run its row again", damaged=True)
     try:
         record = Record(**from_json(body.rstrip(b",") + b"}"))
     except Exception as error:  # whatever else a file with a checksum may hold
         reason = f"is no record this version can read ({_first_line(error)})"
-        raise RecordError(f"{path} {reason}: update the code, or {advice}") from None
+        raise RecordError(f"{path} {reason}: update the code, or move it away") from None
     if record.run.name + ".json" != os.path.basename(path):
-        raise RecordError(f"{path} holds the run {record.run.name}: it was renamed, or a default has changed; {advice}")
+        reason = f"holds the run {record.run.name}: it was renamed, or a default has changed"
+        raise RecordError(f"{path} {reason}; move it away")
     return record
 
 
@@ -437,7 +466,8 @@ def alive(records: list[Record]) -> list[Record]:
 def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None, known=None) -> list[dict[str, Any]]:
     """One entry for each row and budget, as `python -m helpers status --json` prints it.
 
-    `state` is that of the row's runs together: running before pending before stale before diverged before done.
+    `state` is that of the row's runs together: running before pending before stale before diverged before done. Of
+    `n` seeds that have a record, `learned` did better than guessing; if any did, `accuracy` and `std` are theirs alone.
     `known`: the records, where `store` has been scanned already.
     """
     rows = experiments.rows() if rows is None else rows
@@ -472,6 +502,7 @@ def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Rec
         "record": _from_root(store.path(records[0].run)) if records else None,
         "std": std(scores),
         "n": len(records),
+        "learned": sum(map(learned, records)),
         "seeds": len(runs),
         "seconds": mean(record.seconds for record in records),
     }

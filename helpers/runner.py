@@ -48,8 +48,10 @@ def work(runs: list[Run], store: Store, settings: Settings = Settings()) -> list
     """Makes those of `runs` that nobody has made or is making, one after the other; gives the records it made.
 
     A run that another process is at is left to it, and one that starts from such a run waits for it. Raises Interrupted
-    when asked to stop, RecordError at the end if a run can't be made for want of what it starts from.
+    when asked to stop, RecordError at the end if a run can't be made for want of what it starts from, or because it has
+    a record that can't be read but may be whole.
     """
+    making.revision()  # of the code as it was imported: the first of `runs` may have to wait
     made, left, threads = [], list(runs), torch.get_num_threads()
     try:
         with stop_signal(settings.deadline) as stop:
@@ -71,20 +73,37 @@ def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], 
     with store.claim(run) as mine:
         if not mine or not can_start(run, store):
             return False
-        if not making.is_good(store.readable(run)):
-            path = store.path(run)
-            if path.exists() and store.readable(run) is None:
-                making.tell(f"{path} can't be read: kept as {store.set_aside(path)}, the run is made again")
+        record = _record(run, store)
+        if not making.is_good(record):
+            if record is None and os.path.lexists(store.path(run)):
+                making.tell(f"{store.path(run)} is damaged (its checksum does not fit its content) and can't be read:"
+                            f" kept as {store.set_aside_record(run)}, the run is made again")  # fmt: skip
             made.append(making.make(run, store, settings, stop))
             say(made[-1])
         store.checkpoint(run).unlink(missing_ok=True)
     return True
 
 
+def _record(run: Run, store: Store) -> Record | None:
+    """The record of `run`; None if there is none or it is damaged. RecordError if it can't be read but may be whole."""
+    try:
+        return store.read(run)
+    except RecordError as error:
+        if error.damaged:
+            return None
+        raise
+
+
+def _check(run: Run, store: Store) -> None:
+    """Raises RecordError, saying why, if `run` can't be made now."""
+    _record(run, store)
+    making.inputs(run, store)
+
+
 def can_start(run: Run, store: Store) -> bool:
-    """Whether all that `run` starts from is there."""
+    """Whether all that `run` starts from is there, and no record that may be whole is in its place."""
     with contextlib.suppress(RecordError):
-        making.inputs(run, store)
+        _check(run, store)
         return True
     return False
 
@@ -93,7 +112,7 @@ def explain(left: list[Run], store: Store) -> None:
     """Raises RecordError, saying why, if one of the runs `left` can't be made, and nobody is at it."""
     for run in left:
         if not store.running(run):
-            making.inputs(run, store)
+            _check(run, store)
 
 
 def _await(runs: list[Run], store: Store) -> bool:

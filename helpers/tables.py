@@ -271,7 +271,7 @@ def _made(found: Iterable[Record]) -> list[str]:
     """The epochs of some records, and the precision and the revisions that made them, in words."""
     epochs = sorted({record.run.epochs for record in found})
     precisions = sorted({record.engine["precision"] for record in found if record.engine})
-    revisions = sorted({record.revision[:SHOWN_DIGITS] for record in found if record.revision})
+    revisions = sorted({each[:SHOWN_DIGITS] for record in found for each in record.revision.split(", ") if each})
     return [*([f"{listed(map(str, epochs), 'or')} epochs"] if epochs else []),
             *([listed(precisions)] if precisions else []),
             *([f"revision{'s' * (len(revisions) > 1)} {listed(revisions)}"] if revisions else [])]  # fmt: skip

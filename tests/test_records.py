@@ -92,6 +92,8 @@ def test_the_folder_is_the_argument_or_the_environments_or_results(tmp_path, mon
     assert Store().folder == tmp_path and Store("elsewhere").folder.name == "elsewhere"
     monkeypatch.setenv("RESULTS_DIR", "")
     assert Store().folder == records.ROOT / "results"
+    with pytest.raises(ValueError, match="the name of the results folder is empty: give one, or leave --results out"):
+        Store("")
 
 
 # ------------------------------------------------------------------------------------------ damage
@@ -127,25 +129,27 @@ def test_a_record_of_another_version_is_named_in_one_line(change, reason, store)
     store.write(record_of())
     rewrite(store.path(RUN), change)
     assert reason in fault(store) and "update the code, or" in fault(store)
+    with pytest.raises(RecordError) as caught:
+        store.read(RUN)
+    assert not caught.value.damaged
 
 
 def test_files_that_are_no_records_are_named(store):
     written = store.write(record_of(), {"step_loss": np.arange(3.0)})
-    others = {"renamed.json": store.path(RUN).read_bytes(), "foreign.json": b'{"a": 1}', "left.npz": b"", "notes": b""}
-    for name, content in others.items():
+    others = {"renamed.json": store.path(RUN).read_bytes(), "foreign.json": b'{"a": 1}', "LeNet-0123456789.npz": b""}
+    of_others = dict.fromkeys(["notes", "pyproject.toml", "data.npz", "model.safetensors", "LeNet-0123456789.txt"], b"")
+    for name, content in (others | of_others).items():
         (store.folder / name).write_bytes(content)
     (store.folder / "folder.json").mkdir()
     (store.folder / ".hidden").touch()
     known, faults = store.scan()
     assert known == {RUN.name: written}
     assert {path.name: reason.removeprefix(str(path)) for path, reason in faults.items()} == {
-        "renamed.json": f" holds the run {RUN.name}: it was renamed, or a default has changed; move it away,"
-        " or run its row again",
+        "renamed.json": f" holds the run {RUN.name}: it was renamed, or a default has changed; move it away",
         "foreign.json": " is damaged or no record (its checksum does not fit its content): move it away, or run its"
         " row again",
-        "folder.json": " can't be read: Is a directory",
-        "left.npz": " belongs to no record: delete it",
-        "notes": " belongs to no record: delete it",
+        "folder.json": " can't be read: Is a directory; make it readable, or move it away",
+        "LeNet-0123456789.npz": " belongs to no record: move it away",
     }
 
 
@@ -164,6 +168,27 @@ def test_a_file_beside_a_record_that_is_damaged_or_missing_is_named(suffix, read
     with pytest.raises(RecordError, match="is missing"):
         read(store, written)
     assert store.read(RUN) == written  # whose own numbers are whole
+
+
+@pytest.mark.parametrize("suffix, read", [(".npz", Store.arrays), (".safetensors", Store.weights)])
+def test_a_file_beside_a_record_that_cant_be_read_is_named(suffix, read, store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+    path = store.path(RUN, suffix)
+    path.unlink()
+    path.mkdir()
+    assert "can't be read: Is a directory; make it readable, or move it away" in fault(store, path.name)
+    with pytest.raises(RecordError, match="can't be read: Is a directory"):
+        read(store, written)
+    assert store.scan()[0] == {RUN.name: written}
+
+
+def test_weights_that_are_never_kept_are_not_asked_for_by_running_again(store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)})
+    with pytest.raises(RecordError, match=f"no weights are kept of {RUN.name}: add it to experiments.KEPT, delete"):
+        store.weights(written)
+    kept = experiments.mnist_sgd  # recorded before its weights were: to run it again is enough
+    with pytest.raises(RecordError, match=r"\.safetensors is missing: delete .* and run its row again"):
+        store.weights(store.write(record_of(kept)))
 
 
 class Intruder:
@@ -297,6 +322,18 @@ def test_every_state_is_told(store, monkeypatch):
     assert list(entries[0])[:8] == ["section", "table", "row", "budget", "state", "accuracy", "reported", "record"]
 
 
+@pytest.mark.parametrize(
+    "scores, accuracy, learned", [((0.75, 0.1, None), 0.75, 1), ((0.75, 0.5), 0.625, 2), ((0.1, 0.1), 0.1, 0)]
+)
+def test_status_says_how_many_seeds_its_accuracy_is_of(scores, accuracy, learned, store, monkeypatch):
+    monkeypatch.setattr(experiments, "SECTIONS", {"1": {"table": {"row": RUN}}})
+    monkeypatch.setitem(experiments.SEEDS, "paper", {RUN: len(scores)})
+    for seed, score in enumerate(scores):
+        store.write(record_of(experiments.replace(RUN, seed=seed), accuracy=score))
+    (entry,) = records.status(store, ["paper"])
+    assert (entry["accuracy"], entry["learned"], entry["n"]) == (accuracy, learned, len(scores))
+
+
 def test_one_process_at_a_time_and_half_written_files_swept_away(store):
     with store.claim(RUN) as mine:
         assert mine and store.running(RUN)
@@ -313,4 +350,15 @@ def test_a_damaged_file_set_aside_is_not_lost(store):
     store.write(record_of())
     content = store.path(RUN).read_bytes()
     assert store.set_aside(store.path(RUN)).read_bytes() == content
+    assert store.scan() == ({}, {})
+
+
+def test_a_record_set_aside_takes_its_files_along_and_goes_last(store, monkeypatch):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+    contents = {path.name: path.read_bytes() for path in store.folder.glob(f"{RUN.name}.*")}
+    aside, moved = store.set_aside, []
+    monkeypatch.setattr(store, "set_aside", lambda path: moved.append(path.name) or aside(path))
+    assert store.set_aside_record(RUN) == store.work / f"{RUN.name}.json.damaged"
+    assert moved == [*written.files, f"{RUN.name}.json"]
+    assert {name: (store.work / f"{name}.damaged").read_bytes() for name in moved} == contents
     assert store.scan() == ({}, {})

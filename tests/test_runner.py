@@ -3,6 +3,7 @@ What happens to a process happens to a real one, forked from a server that has t
 
 import contextlib
 import errno
+import functools
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import resource
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ NET = Run(model="MyNet", options={"hidden": 16, "dropout": 0.3}, loss="nll", lr=
 DIGITS = Run(data="mnist", model="LeNet", lr=0.05, momentum=0.5, epochs=3, batch_size=16, images=64)
 ROWS = {"a": DIGITS, "b": experiments.replace(DIGITS, lr=0.02), "c": experiments.replace(DIGITS, momentum=0.9)}
 BROKEN = experiments.replace(DIGITS, lr=1e30)
+REVISION = making.revision  # which all other tests replace
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["helpers.__main__", "helpers.runner", "pytest"])
@@ -469,15 +472,73 @@ def test_a_checkpoint_from_before_it_named_its_origin_is_continued(store, undist
     assert_same(NET, store, undisturbed)
 
 
+@pytest.mark.parametrize("known, then, named", [(True, "b", "a, b"), (True, "a", "a"), (False, "b", "b")])
+def test_a_run_that_goes_on_under_another_revision_names_both(
+    known, then, named, store, undisturbed, monkeypatch, capsys
+):
+    monkeypatch.setattr(making, "revision", lambda: "a")
+    state = half_done(store)
+    if not known:  # a checkpoint from before it named them
+        del state["revisions"]
+        torch.save(state, store.checkpoint(NET))
+    monkeypatch.setattr(making, "revision", lambda: then)
+    (record,) = runner.work([NET], store)
+    assert record.revision == named and "starts again" not in capsys.readouterr().err
+    assert_same(NET, store, undisturbed)
+
+
+def test_the_revision_is_that_of_the_code_that_was_imported(store, monkeypatch):
+    monkeypatch.setattr(making, "revision", functools.cache(REVISION.__wrapped__))
+    head = ["a"]
+    monkeypatch.setattr(making.subprocess, "run", lambda command, **options: SimpleNamespace(
+        stdout=head[0] if "rev-parse" in command else ""))  # fmt: skip
+    original = training.Trainer.step_on
+
+    def step_on(*arguments, **options):
+        head[0] = "b"  # a commit while it trains
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(training.Trainer, "step_on", step_on)
+    assert [record.revision for record in runner.work([DIGITS, ROWS["b"]], store)] == ["a", "a"]
+
+
 def test_a_damaged_record_is_set_aside_and_made_again(store, undisturbed, capsys):
     runner.work([DIGITS], store)
     path = store.path(DIGITS)
     path.write_bytes(path.read_bytes().replace(b'"epochs": 3', b'"epochs": 4'))
+    series = store.path(DIGITS, ".npz").read_bytes()
     assert runner.pending(experiments.rows(row="a"), ["laptop"], store) == [DIGITS]
+    capsys.readouterr()
     runner.work([DIGITS], store)
-    assert f"{path} can't be read: kept as" in capsys.readouterr().err
+    told, _ = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"{path} is damaged (its checksum does not fit its content) and can't be read: kept as")
     assert (store.work / f"{path.name}.damaged").exists()
+    assert (store.work / f"{DIGITS.name}.npz.damaged").read_bytes() == series
     assert_same(DIGITS, store, undisturbed)
+
+
+@pytest.mark.parametrize("reason", ["Permission denied", "update the code"])
+def test_a_record_that_cant_be_read_but_may_be_whole_is_left_alone(reason, store, monkeypatch):
+    runner.work([DIGITS], store)
+    before = {path.name: path.read_bytes() for path in store.folder.glob(f"{DIGITS.name}.*")}
+    original = records._read
+
+    def read(path):
+        if path == str(store.path(DIGITS)):
+            raise RecordError(f"{path} can't be read: {reason}")
+        return original(path)
+
+    if reason == "Permission denied":
+        monkeypatch.setattr(records, "_read", read)
+    else:  # written by newer code
+        body = store.path(DIGITS).read_bytes().rpartition(records.MARK)[0] + b'\n "shine": 1,'
+        before[f"{DIGITS.name}.json"] = body + records.MARK + records._ending(body)
+        store.path(DIGITS).write_bytes(before[f"{DIGITS.name}.json"])
+    with pytest.raises(RecordError, match=f"{DIGITS.name}.json .*{reason}"):
+        runner.work([DIGITS, ROWS["b"]], store)
+    assert making.is_good(store.read(ROWS["b"]))  # the others are made all the same
+    assert {path.name: path.read_bytes() for path in store.folder.glob(f"{DIGITS.name}.*")} == before
+    assert not list(store.work.glob("*.damaged"))
 
 
 def test_a_stale_record_is_made_again(monkeypatch, store):
@@ -653,6 +714,7 @@ def test_obtain_takes_its_budget_from_the_environment(store, monkeypatch):
 def test_a_store_says_what_it_holds_in_json(store):
     runner.work([DIGITS], store)
     fields = json.loads(store.path(DIGITS).read_text())
+    assert fields["seconds_per_epoch"] == sorted(fields["history"]["seconds"])[1]
     assert fields["state"] == "done" and fields["engine"]["precision"] == "float32" and len(fields["weights"]) == 64
     assert {"processor", "cores", "torch", "python"} <= fields["machine"].keys()
 
