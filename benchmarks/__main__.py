@@ -2,7 +2,6 @@
 Each part is kept as soon as it is measured, so that it can be interrupted; nothing in here is part of a test."""
 
 import argparse
-import contextlib
 import sys
 import time
 
@@ -10,6 +9,7 @@ from tqdm import tqdm
 
 from benchmarks import batches, figure, memory, optimizer, page, profiles, pruned, records, results, table, training
 from helpers import making
+from helpers.records import RecordError
 
 PARTS = {name: part for module in (optimizer, training, profiles, pruned, batches, records, table, memory)
          for name, part in module.PARTS.items()}  # fmt: skip
@@ -50,15 +50,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.repeats < 1:
             raise ValueError(f"repeats {options.repeats} is not allowed: it must be at least 1")
-        failed = measure(chosen(options.only), options.repeats, results.PATH)
-    except ValueError as error:
+        parts = chosen(options.only)
+        try:
+            failed = measure(parts, options.repeats, results.PATH)
+        except KeyboardInterrupt:
+            print("benchmarks: interrupted: what is measured is kept", file=sys.stderr)
+            return 130
+        finally:
+            show(results.PATH)
+    except (ValueError, OSError, RecordError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("benchmarks: interrupted: what is measured is kept", file=sys.stderr)
-        return 130
-    finally:
-        show(results.PATH)
+        return 2 if isinstance(error, ValueError) else 1
     for name, reason in failed.items():
         print(f"benchmarks: {name} could not be measured: {reason}", file=sys.stderr)
     print(f"{results.PATH}\n{figure.PATH}\n{page.PATH}")
@@ -67,11 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def show(path) -> None:
     """Brings the figure and the page up to date, if there is anything to show."""
-    with contextlib.suppress(ValueError):  # a damaged file has been named already
-        parts = results.read(path)
-        if parts:
-            figure.draw(parts)
-            page.rewrite(parts)
+    parts = results.read(path)
+    if parts:
+        figure.draw(parts)
+        page.rewrite(parts)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,16 @@ from helpers.records import Store
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
-Results = Annotated[Path | None, typer.Option(help="Folder of records and checkpoints, in place of results/.")]
+Results = Annotated[str | None, typer.Option(help="Folder of records and checkpoints, in place of results/.")]
 Section = Annotated[str | None, typer.Option(help="One section: 1, 1.9, …")]
 Table = Annotated[str | None, typer.Option(help='One table, by its name or a part of it: "dropout".')]
 RowName = Annotated[str | None, typer.Option(help='One row, by its label or a part of it: "cross".')]
 Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; without it, laptop and then paper.")]
+
+MOST = 1024  # processes or threads: more than a machine has cores, few enough to be started
+PLACES = "figures/, or OUTPUT/figures for other notebooks or records"
+# What an interruption leaves of a command that does not begin anew.
+KEPT = {"run": ": what is finished is kept, and the same command goes on", "bench": ": what is measured is kept"}
 
 
 def budgets(budget: str | None) -> tuple[str, ...]:
@@ -64,9 +69,10 @@ def _print_status(entries: list[dict]) -> None:
     for e in entries:
         accuracy = "–" if e["accuracy"] is None else f"{e['accuracy']:.4f}"
         spread = "" if e["std"] is None else f" ± {e['std']:.4f}"
+        few = "" if e["learned"] == e["n"] else f" ({e['learned']} of {e['n']} learned)"
         stated = "–" if e["reported"] is None else f"{e['reported']:.4f}"
         took = "–" if e["seconds"] is None else f"{e['seconds']:.0f}"
-        grid.add_row(e["section"], e["table"], e["row"], e["budget"], e["state"], accuracy + spread, stated,
+        grid.add_row(e["section"], e["table"], e["row"], e["budget"], e["state"], accuracy + spread + few, stated,
                      f"{e['n']}/{e['seeds']}", took)  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(grid)
 
@@ -74,8 +80,8 @@ def _print_status(entries: list[dict]) -> None:
 @app.command()
 def run(
     section: Section = None, table: Table = None, row: RowName = None, budget: Budget = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; without it, one a core.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each; without it, its share.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=MOST, help="Processes; without it, one a core.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST, help="CPU threads of each; else its share.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop, with everything saved, after so long.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     precision: Annotated[str, typer.Option(help="auto (by timing), float32 or bfloat16.")] = "auto",
@@ -173,15 +179,17 @@ def bench(
 def report(
     notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks.")] = records.ROOT / "notebooks",
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = records.ROOT / "report",
-    figures: Annotated[Path, typer.Option(help="Folder for the figures.")] = records.ROOT / "figures",
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures.", show_default=PLACES)] = None,
 ) -> None:
     """Execute the notebooks from the records and write the HTML site, the PDF, the figures and the README's tables."""
     os.environ.setdefault("RECORDS_ONLY", "1")
     from helpers import overview, report
 
-    for path in report.build(notebooks, output, figures=figures):
+    # Other notebooks, or other records, must not replace the repository's figures and tables.
+    own = notebooks.resolve() == records.ROOT / "notebooks" and Store().folder.resolve() == records.ROOT / "results"
+    for path in report.build(notebooks, output, figures=figures or (records.ROOT if own else output) / "figures"):
         print(path)
-    if notebooks == records.ROOT / "notebooks" and Store().folder == records.ROOT / "results":
+    if own:
         overview.rewrite()
 
 
@@ -190,7 +198,11 @@ def readme(path: Annotated[Path, typer.Argument(help="The README.")] = records.R
     """Bring the README's tables up to date with the records."""
     from helpers import overview
 
-    print(f"{path} is {'rewritten' if overview.rewrite(path) else 'up to date'}")
+    try:
+        changed = overview.rewrite(path)
+    except UnicodeDecodeError as error:
+        raise records.RecordError(f"{path} is no text in UTF-8 ({error.reason}): name a README") from None
+    print(f"{path} is {'rewritten' if changed else 'up to date'}")
 
 
 def main() -> int:
@@ -220,12 +232,13 @@ def _exit_status(error: Exception) -> int | None:
         return 130
     if name in ("UnknownName", "ValueError"):
         return 2
-    return 1 if name in ("RecordError", "DataError", "ReportError") or isinstance(error, OSError) else None
+    known = ("RecordError", "DataError", "ReportError", "OutOfMemoryError")
+    return 1 if name in known or isinstance(error, OSError) else None
 
 
 def _fail(message: str, code: int) -> int:
     if code == 130:
-        message += ": what is finished is kept, and the same command goes on"
+        message += KEPT.get("".join(sys.argv[1:2]), "")
     print(f"helpers: {message.strip()}", file=sys.stderr)
     return code
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TITLE = "What makes a CNN learn"
 SUBTITLE = "A course report on CIFAR-10 and MNIST, reproduced"
@@ -84,8 +85,17 @@ def execute(notebooks: Path, output: Path, jobs: int | None = None) -> list[Path
     Cells run in the folder `notebooks`; without `jobs`, there are as many kernels as cores. Raises ReportError, naming
     notebook and cell, where one fails.
     """
+    sources = [(path, notebook(path)) for path in in_order(notebooks)]
     output.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_execute(in_order(notebooks), output, jobs or os.cpu_count() or 1))
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        return runner.run(_execute(sources, output, jobs or os.cpu_count() or 1))
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Leaves Ctrl-C to asyncio, which cancels what runs: nbclient would only end the kernel that it started last."""
+
+    def add_signal_handler(self, *arguments) -> None:
+        raise RuntimeError("signals are not handled here")  # what nbclient expects outside of the main thread
 
 
 def in_order(folder: Path) -> list[Path]:
@@ -95,21 +105,38 @@ def in_order(folder: Path) -> list[Path]:
     return paths
 
 
-async def _execute(sources: list[Path], output: Path, jobs: int) -> list[Path]:
+def notebook(path: Path):
+    """The notebook in a file, as nbformat reads it. Raises ReportError, naming the file, if it holds none."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except OSError:
+        raise
+    except Exception as error:  # nbformat raises a different class for each kind of damage
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise ReportError(f"{path} is no notebook ({reason}): restore it, or move it away") from None
+
+
+async def _execute(sources: list[tuple[Path, Any]], output: Path, jobs: int) -> list[Path]:
     import nbformat
     from tqdm import tqdm
 
-    notebooks = [nbformat.read(source, as_version=4) for source in sources]
     kernels, threads = asyncio.Semaphore(jobs), max(1, (os.cpu_count() or 1) // jobs)
-    with tqdm(total=sum(len(each.cells) for each in notebooks), desc="notebooks", unit="cell") as bar:
+    with tqdm(total=sum(len(each.cells) for _, each in sources), desc="notebooks", unit="cell") as bar:
 
-        async def run(notebook, source: Path) -> Path:
+        async def run(source: Path, notebook) -> Path:
             async with kernels:
                 await _execute_one(notebook, source, threads, bar)
             nbformat.write(notebook, output / source.name)
             return output / source.name
 
-        return await asyncio.gather(*map(run, notebooks, sources))
+        try:
+            async with asyncio.TaskGroup() as group:  # when one fails, or Ctrl-C comes, all kernels are ended first
+                tasks = [group.create_task(run(*each)) for each in sources]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def _execute_one(notebook, source: Path, threads: int, bar) -> None:
@@ -129,12 +156,15 @@ async def _execute_one(notebook, source: Path, threads: int, bar) -> None:
         kernel_name="python3",
         resources={"metadata": {"path": source.parent}},
         extra_arguments=["--log-level=ERROR"],  # else the kernel's own warnings tear the progress bar
+        shutdown_kernel="immediate",  # asked politely, a busy kernel answers with a traceback
         on_cell_start=count,
     )
     try:
         # More threads than cores wait for each other, and spin while they do.
         await client.async_execute(env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     except (CellControlSignal, DeadKernelError) as error:
+        if asyncio.current_task().cancelling():  # nbclient takes it for the death of the kernel
+            raise asyncio.CancelledError from None
         raise ReportError(f"{source.name}, cell {done + 1}: {_reason(error)}") from None
     count(None, len(notebook.cells))
 
@@ -150,10 +180,8 @@ def _reason(error: Exception) -> str:
 
 def read(notebooks: Iterable[Path]) -> list[Chapter]:
     """Reads executed notebooks; numbers their tables and figures in order of appearance, over all of them."""
-    import nbformat
-
     numbers: Counter[str] = Counter()
-    chapters = [_chapter(path, nbformat.read(path, as_version=4), numbers) for path in notebooks]
+    chapters = [_chapter(path, notebook(path), numbers) for path in notebooks]
     repeated = [label for label, n in Counter(f.label for f in floats(chapters)).items() if n > 1]
     if repeated:
         raise ReportError(f"two tables or figures have the label {repeated[0]!r}: give each its own")

@@ -72,14 +72,17 @@ def _file_fault(name: str, root: Path, relative: str) -> str | None:
 def fetch(name: str, root: Path | None = None) -> Path:
     """Makes sure that data set `name` ("cifar10" or "mnist") is whole under `root`, by download if need be.
 
-    Raises DataError naming the file at fault if it is not, and the download does not mend it.
+    Raises DataError naming the file at fault if it is not, and the download does not mend it; or the known data sets.
     """
+    if name not in CHECKSUMS:
+        raise DataError(f"data set {name!r} is unknown: there are {', '.join(CHECKSUMS)}")
     root = root or data_dir()
-    found = fault(name, root)
-    if found:
-        reason = _download(name, root)
+    if fault(name, root):
+        aside, reason = _set_aside(name, root), _download(name, root)
         found = fault(name, root)
         if found:
+            # What was set aside would else be called missing.
+            found = next((known for path, known in aside.items() if not path.is_file()), found)
             raise DataError(
                 f"{found}, and the download failed ({reason}): connect to the network and run `python -m helpers data`,"
                 f" or put the original file there"
@@ -87,15 +90,21 @@ def fetch(name: str, root: Path | None = None) -> Path:
     return root
 
 
+def _set_aside(name: str, root: Path) -> dict[Path, str]:
+    """Renames MNIST's damaged files: torchvision takes any that exists for a good one. Gives path → its fault."""
+    aside = {}
+    for relative in CHECKSUMS["mnist"] if name == "mnist" else ():
+        path, found = root / relative, _file_fault("mnist", root, relative)
+        if found and path.is_file():
+            kept = path.rename(path.with_name(path.name + ".damaged"))
+            aside[path] = f"{found}, kept as {kept.name}"
+    return aside
+
+
 def _download(name: str, root: Path) -> str:
     """Runs torchvision's download; gives back why it failed, in one line."""
     from torchvision import datasets
 
-    for relative in CHECKSUMS["mnist"] if name == "mnist" else ():
-        # torchvision takes any file that exists for a good one, so a damaged one has to make room.
-        path = root / relative
-        if path.is_file() and _file_fault("mnist", root, relative):
-            path.rename(path.with_name(path.name + ".damaged"))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             (datasets.CIFAR10 if name == "cifar10" else datasets.MNIST)(root, download=True)

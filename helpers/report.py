@@ -5,7 +5,7 @@ import tempfile
 from base64 import b64decode
 from pathlib import Path
 
-from helpers.chapters import execute, in_order
+from helpers.chapters import execute, in_order, notebook
 from helpers.paper import pdf
 from helpers.site import html
 
@@ -17,12 +17,10 @@ def pictures(notebooks: list[Path], output: Path) -> list[Path]:
 
     What a notebook trains as one looks on differs from time to time (tag nbval-ignore-output), and is left out.
     """
-    import nbformat
-
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for path in notebooks:
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in notebook(path).cells:
             if cell.metadata.get("label", "").startswith("fig-") and "nbval-ignore-output" not in _tags(cell):
                 stem = f"{path.stem.split('_')[0]}-{cell.metadata['label'].removeprefix('fig-')}"
                 written += [_picture(data, output / stem) for data in _images(cell)]

@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic, with numbers worked out by hand. Nothing in here is timed, so that no busy
 machine makes it fail."""
 
+import functools
 import json
 import os
 import subprocess
@@ -193,11 +194,22 @@ def test_each_part_is_kept_as_soon_as_it_is_measured(tmp_path, monkeypatch):
 
 def test_a_wrong_word_is_told(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(results, "PATH", tmp_path / "results.json")
-    monkeypatch.setattr(__main__, "show", lambda path: None)
+    monkeypatch.setattr(__main__, "show", lambda path: pytest.fail("nothing is measured, so nothing is drawn"))
     assert __main__.main(["--only", "nonsense"]) == 2 and __main__.main(["--repeats", "0"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert errors[0].startswith("benchmarks: no part is called 'nonsense': there are step LeNet, step VGG")
     assert errors[1] == "benchmarks: repeats 0 is not allowed: it must be at least 1"
+
+
+def test_a_page_without_a_marker_is_told_in_one_line(capsys, monkeypatch, tmp_path):
+    (tmp_path / "speed.md").write_text("<!-- steps -->\nold\n<!-- /steps -->")
+    monkeypatch.setattr(results, "PATH", tmp_path / "results.json")
+    monkeypatch.setattr(__main__, "PARTS", {"one": lambda repeats: {"value": repeats}})
+    monkeypatch.setattr(page, "rewrite", functools.partial(page.rewrite, path=tmp_path / "speed.md"))
+    assert __main__.main([]) == 1 and list(results.read(tmp_path / "results.json")) == ["one"]
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"benchmarks: {tmp_path}/speed.md: no markers <!-- epochs -->")
+    assert (tmp_path / "speed.md").read_text().splitlines()[1] == "old"
 
 
 def test_the_figure_shows_steps_and_epochs(tmp_path):
@@ -249,7 +261,15 @@ def test_the_pages_tables():
     for line in ("| ms a step | 50.0 |", "| ms at the limit | 2.0 |", "| batch norm | 25 % |", "| optimizer | 75 % |"):
         assert line in shown["profile"]
     assert "| LeNet | whole | 61,706 | 0.42 | 1.00 |" in shown["pruned"]
-    assert shown["machine"] == "Measured on P, torch 2, revision abc."
+    assert all(table.endswith("|\n\nMeasured on P, torch 2, revision abc.") for table in shown.values())
+
+
+def test_parts_of_one_table_from_two_machines_are_told_apart():
+    one = parts()["profile LeNet"]
+    other = {**one, "machine": {"processor": "Q", "torch": "3"}}
+    shown = page.blocks({**parts(), "profile MyNet": other, "profile VGG": one})
+    both = "Measured on P, torch 2, revision abc (LeNet; VGG); Q, torch 3, revision abc (MyNet)."
+    assert shown["profile"].endswith(both) and shown["steps"].endswith("Measured on P, torch 2, revision abc.")
 
 
 def test_what_is_not_measured_is_told():

@@ -10,8 +10,9 @@ import sys
 import time
 
 import pytest
+import torch
 
-from helpers import __main__, data, experiments, records
+from helpers import __main__, data, experiments, overview, records, report, training
 from helpers.experiments import Run
 from helpers.records import Store
 
@@ -59,8 +60,11 @@ def digits(monkeypatch, tiny_digits):
         ("run --table dropout --row 0.4", "row '0.4' is unknown: did you mean '0"),
         ("run --budget labtop", "budget 'labtop' is unknown: did you mean 'laptop'"),
         ("status --budget labtop", "budget 'labtop' is unknown: did you mean 'laptop'"),
+        ("status --results=", "the name of the results folder is empty: give one, or leave --results out"),
         ("run --workers 0", "Invalid value for '--workers': "),
         ("run --workers two", "Invalid value for '--workers': "),
+        ("run --workers 99999999999", "Invalid value for '--workers': Input should be less than or equal to 1024"),
+        ("run --threads 99999999999", "Invalid value for '--threads': Input should be less than or equal to 1024"),
         ("run --minutes -1", "Invalid value for '--minutes': "),
         ("run --minutes nan", "Invalid value for '--minutes': "),
         ("run --minutes inf", "minutes inf is not allowed"),
@@ -126,12 +130,68 @@ def test_a_data_set_that_is_missing_or_cut_short(damage, workers, command, tmp_p
     assert "no network" in errors[1] and "python -m helpers data" in errors[1]
 
 
+def test_a_device_without_room_is_told_in_one_line(digits, command, monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(training, "fingerprint", full)
+    code, _, errors = command("run", "--workers", 1)
+    assert (code, errors[1:]) == (1, ["helpers: CUDA out of memory."])
+
+
+def test_a_readme_that_is_no_text_is_told_in_one_line(command, tmp_path):
+    (tmp_path / "README.md").write_bytes(b"\xff\xfe")
+    code, out, errors = command("readme", tmp_path / "README.md")
+    assert (code, out, len(errors)) == (1, "", 1)
+    assert errors[0].startswith(f"helpers: {tmp_path}/README.md is no text in UTF-8")
+
+
+def test_a_broken_notebook_is_told_in_one_line(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("RECORDS_ONLY", "1")
+    (tmp_path / "01.ipynb").write_text("no JSON")
+    code, out, errors = command("report", "--notebooks", tmp_path, "--output", tmp_path / "report")
+    assert (code, out, len(errors)) == (1, "", 1) and errors[0].startswith(f"helpers: {tmp_path}/01.ipynb is no ")
+
+
+@pytest.mark.parametrize("own, foreign", [
+    (True, ()), (False, ("notebooks",)), (False, ("results",)), (False, ("notebooks", "results")),
+])  # fmt: skip
+def test_other_notebooks_or_records_leave_the_repositorys_figures_alone(own, foreign, command, monkeypatch, tmp_path):
+    built, rewritten = [], []
+    monkeypatch.setenv("RECORDS_ONLY", "1")
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path if "results" in foreign else records.ROOT / "results"))
+    monkeypatch.setattr(report, "build", lambda notebooks, output, figures: built.append(figures) or ())
+    monkeypatch.setattr(overview, "rewrite", lambda: rewritten.append(True))
+    # A relative path to the repository's own is no other folder.
+    folder = tmp_path if "notebooks" in foreign else os.path.relpath(records.ROOT / "notebooks")
+    assert command("report", "--notebooks", folder, "--output", tmp_path / "report")[0] == 0
+    assert built == [records.ROOT / "figures" if own else tmp_path / "report" / "figures"]
+    assert rewritten == [True] * own
+    command("report", "--notebooks", folder, "--figures", tmp_path / "here")
+    assert built[1] == tmp_path / "here"
+
+
 @pytest.mark.parametrize("code", [0, 2, 130])
 def test_bench_hands_on_what_it_is_told(code, command, monkeypatch):
     asked = []
     monkeypatch.setattr(__main__.subprocess, "run", lambda arguments, cwd: asked.append(arguments[1:]) or DONE(code))
     assert command("bench", "--only", "step", "--repeats", 3)[0] == code
     assert asked == [["-m", "benchmarks", "--repeats", "3", "--only", "step"]]
+
+
+@pytest.mark.parametrize("arguments, kept", [
+    (["run"], ": what is finished is kept, and the same command goes on"), (["bench"], ": what is measured is kept"),
+    (["verify"], ""), (["report", "--output", "never"], ""),
+])  # fmt: skip
+def test_an_interruption_tells_what_it_leaves(arguments, kept, command, monkeypatch):
+    def interrupted(*given, **options):
+        raise KeyboardInterrupt
+
+    for module, name in ((experiments, "rows"), (__main__.subprocess, "run"), (report, "build")):
+        monkeypatch.setattr(module, name, interrupted)
+    monkeypatch.setenv("RECORDS_ONLY", "1")
+    code, _, errors = command(*arguments)
+    assert (code, errors) == (130, [f"helpers: interrupted{kept}"])
 
 
 def test_a_fault_of_ours_keeps_its_traceback(command, monkeypatch):
@@ -166,7 +226,7 @@ def test_status_in_json_has_its_keys(digits, command, monkeypatch):
         "record": f"results/{DIGITS.name}.json", "n": 1, "seeds": 1, "std": None,
     }.items()  # fmt: skip
     assert list(entry) == ["section", "table", "row", "budget", "state", "accuracy", "reported", "record", "std", "n",
-                           "seeds", "seconds"]  # fmt: skip
+                           "learned", "seeds", "seconds"]  # fmt: skip
     code, out, errors = command("status", "--budget", "laptop")
     assert f"{entry['accuracy']:.4f}" in out and "done" in out
 
@@ -181,17 +241,18 @@ def test_every_declared_row_is_in_the_status(command):
 def test_status_and_verify_name_what_is_at_fault(digits, command):
     command("run", "--workers", 1)
     digits.write_bytes(digits.read_bytes().replace(b'"done"', b'"dune"'))
-    (digits.parent / "left.npz").touch()
+    left = digits.parent / "LeNet-0123456789.npz"
+    left.touch()
     for arguments in (["status"], ["status", "--json"], ["verify"]):
         code, out, errors = command(*arguments)
         told = errors if arguments[0] == "status" else out.splitlines()
         named = [line for line in told if str(digits.parent) in line]
         # The .npz beside the damaged record may be whole: nobody is told to delete it.
-        assert [line.split()[0] for line in named] == [str(digits), str(digits.parent / "left.npz")]
+        assert [line.split()[0] for line in named] == [str(digits), str(left)]
         assert code == (arguments[0] == "verify")
     code, out, errors = command("run", "--workers", 1)
     assert code == 0 and sum("can't be read: kept as" in line for line in errors) == 1
-    assert command("verify")[1].splitlines()[-1] == "1 records verified, 1 at fault"  # left.npz
+    assert command("verify")[1].splitlines()[-1] == "1 records verified, 1 at fault"  # `left`
 
 
 def test_verify_finds_a_changed_fingerprint_with_a_good_checksum(digits, command):
@@ -227,7 +288,7 @@ def test_an_interruption_outside_of_a_training_step_is_told_too(number, command,
     previous = signal.signal(number, signal.default_int_handler)
     code, out, errors = command("status")
     signal.signal(number, previous)
-    assert (code, errors) == (130, ["helpers: interrupted: what is finished is kept, and the same command goes on"])
+    assert (code, errors) == (130, ["helpers: interrupted"])
 
 
 # ------------------------------------------------------------------------------------------ processes of their own

@@ -103,6 +103,22 @@ def test_a_damaged_file_makes_room_for_the_download_and_is_kept(folder, monkeypa
     assert path.with_name(path.name + ".damaged").read_bytes() == b"damaged"
 
 
+def test_a_damaged_file_that_cannot_be_fetched_anew_is_called_damaged(folder, offline):
+    path = folder / FILES["mnist"]
+    path.write_bytes(b"damaged")
+    with pytest.raises(data.DataError) as error:
+        data.fetch("mnist", folder)
+    assert str(error.value).startswith(f"{path} is damaged (its MD5 sum is not ")
+    assert f"kept as {path.name}.damaged, and the download failed (" in str(error.value)
+    assert path.with_name(path.name + ".damaged").read_bytes() == b"damaged"
+
+
+@pytest.mark.parametrize("ask", [data.fetch, data.load])
+def test_an_unknown_data_set_is_told_with_the_known_ones(ask):
+    with pytest.raises(data.DataError, match="^data set 'imagenet' is unknown: there are cifar10, mnist$"):
+        ask("imagenet")
+
+
 @pytest.mark.parametrize("name, dataset", [("cifar10", "CIFAR10"), ("mnist", "MNIST")])
 def test_missing_files_are_downloaded_without_a_word(folder, monkeypatch, capsys, name, dataset):
     path = folder / FILES[name]

@@ -1,7 +1,9 @@
 """Tests of publishing, on small notebooks made here; they must never need records, models or the network."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -227,6 +229,31 @@ def test_notebooks_run_side_by_side_and_come_back_in_order(tmp_path):
     write(tmp_path / "02.ipynb", new_markdown_cell("# T"), new_code_cell(wait.format("b", "a")))
     done = report.execute(tmp_path, tmp_path / "out", jobs=2)
     assert [path.name for path in done] == ["01.ipynb", "02.ipynb"] and all(path.exists() for path in done)
+
+
+def test_ctrl_c_ends_all_kernels(tmp_path):
+    """From a cell of one notebook, to the process that runs them, while the other is busy too."""
+    wait = "import os, pathlib, signal, time\npathlib.Path('{}').write_text(str(os.getpid()))\n{}time.sleep(60)"
+    other = "while not pathlib.Path('1').exists(): time.sleep(0.05)\nos.kill(os.getppid(), signal.SIGINT)\n"
+    write(tmp_path / "01.ipynb", new_markdown_cell("# T"), new_code_cell(wait.format("1", "")))
+    write(tmp_path / "02.ipynb", new_markdown_cell("# T"), new_code_cell(wait.format("2", other)))
+    # As in a process of its own; one started in the background may have been told to ignore Ctrl-C.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        report.execute(tmp_path, tmp_path / "out", jobs=2)
+    signal.signal(signal.SIGINT, previous)
+    for name in "12":
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / name).read_text()), 0)
+
+
+@pytest.mark.parametrize("content", [b"no JSON", b"", b"[1]", b"{}", b'{"nbformat": 4, "cells": [{}]}', b"\xff\xfe"])
+def test_a_file_that_is_no_notebook_is_named(content, tmp_path):
+    (tmp_path / "01.ipynb").write_bytes(content)
+    for reader in (lambda path: report.execute(path.parent, tmp_path), lambda path: chapters.read([path])):
+        with pytest.raises(chapters.ReportError, match=r"01\.ipynb is no notebook \(.+\): restore it") as error:
+            reader(tmp_path / "01.ipynb")
+        assert "\n" not in str(error.value)
 
 
 def test_a_failed_build_leaves_the_last_report(folder, tmp_path):
