@@ -14,6 +14,7 @@ from helpers.tables import DASH, Table, listed, percent, signed
 
 FAR = 3.0  # points from the report that want a reason
 SHORT = "How far it would go, only the full number of epochs can tell."  # the usual one
+WHOLE = "What the report did otherwise, it doesn't say."  # and that of a run as long as the report's
 PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tables and figures give them
 
 
@@ -221,14 +222,16 @@ def far(section: str, table: str, selection: Mapping[str, list[Record]], because
     """Which rows lie more than FAR points from the report, in a sentence: how far, and what their length explains.
 
     Of each that learned something, the epoch of its highest validation accuracy, unless that is the last, and the
-    points that its last quarter gained; then `because`, the reason, if any row does.
+    points that its last quarter gained; then `because`, the reason, if any row does. SHORT is none where no such row is
+    shorter than the report's: there it is WHOLE.
     """
-    runs, words = experiments.SECTIONS[section][table], []
+    runs, words, short = experiments.SECTIONS[section][table], [], False
     for label, found in selection.items():
         stated, ours = reported(section, table, label).accuracy, records.mean(records.accuracies(found))
         if stated is None or ours is None or abs(100 * (ours - stated)) <= FAR:
             continue
         done, whole = found[0].run.epochs, runs[label].epochs
+        short |= done < whole
         if not any(map(records.learned, found)):
             words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs; it learned nothing)")
             continue
@@ -239,7 +242,8 @@ def far(section: str, table: str, selection: Mapping[str, list[Record]], because
         best = max(range(1, done + 1), key=lambda epoch: after(found, epoch) or 0)
         peak = f", highest after epoch {best}" if known and best < done else ""
         words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs{gained}{peak})")
-    return f"More than {FAR:g} points from the report: {'; '.join(words)}. {because}".strip() if words else ""
+    reason = because if short else because.replace(SHORT, WHOLE)
+    return f"More than {FAR:g} points from the report: {'; '.join(words)}. {reason}".strip() if words else ""
 
 
 def first_steps_apart(pair: Mapping[str, Sequence[Record]]) -> float:

@@ -264,4 +264,9 @@ def test_rows_far_from_the_report_are_named_with_what_their_length_explains():
     much = "*without* by −10.00 (10 of 50 epochs; validation +2.00 in the last 2)"
     assert said == f"More than 3 points from the report: {much}."
     assert readings.far("1", "1.2 batch norm", rows, "It is short.") == f"{said} It is short."
+    assert readings.far("1", "1.2 batch norm", rows, readings.SHORT).endswith(readings.SHORT)
+    whole = short.model_copy(update={"run": experiments.replace(short.run, epochs=50)})
+    assert readings.far("1", "1.2 batch norm", selection({"without": [whole]}), readings.SHORT).endswith(readings.WHOLE)
+    dead = record(laptop(experiments.base), 0.1)
+    assert "(10 of 50 epochs; it learned nothing)" in readings.far("1", "1.2 batch norm", selection({"with": [dead]}))
     assert readings.far("1", "1.2 batch norm", selection({"without": [], "with": rows["with"]}), "It is short.") == ""
