@@ -123,6 +123,7 @@ def comparison(
 
     `looks`: colour and line of each row, where it has no look of its own.
     """
+    longest = 0  # rows of several budgets differ in length
     for place, ((label, found), look) in enumerate(zip(rows.items(), looks_of(rows, looks))):
         series = [_scaled(record.history[f"{split}_{what}"], what) for record in alive(list(found)) if record.test]
         if not series:
@@ -131,10 +132,11 @@ def comparison(
         ax.plot(epochs, values.mean(0), **look, **spaced(len(epochs), place), label=label)
         if len(series) > 1:
             ax.fill_between(epochs, values.min(0), values.max(0), color=look["color"], alpha=0.2, lw=0)
-        _whole_epochs(ax, len(epochs))
+        longest = max(longest, len(epochs))
     ax.set(xlabel="epoch", ylabel=f"{'training' if split == 'train' else split} {LABELS[what]}")
     if not ax.lines:
         return no_record(ax)
+    _whole_epochs(ax, longest)
     ax.legend()
     return ax
 

@@ -34,6 +34,12 @@ def test_comparison_shows_the_mean_and_the_range_over_seeds(ax):
     assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(80)
 
 
+def test_comparison_shows_the_longest_row_in_full(found, ax):
+    longer = found[0].model_copy(update={"history": {"validation_accuracy": [0.1] * 9}})
+    figures.comparison({"long": [longer], "short": found}, "accuracy", ax)
+    assert ax.get_xlim() == (0.5, 9.5)
+
+
 def test_comparison_takes_the_looks_it_is_given(found, ax):
     figures.comparison({"a": found}, "accuracy", ax, looks=[("red", ":")])
     assert (ax.lines[0].get_color(), ax.lines[0].get_linestyle()) == ("red", ":")
