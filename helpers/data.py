@@ -184,10 +184,10 @@ def load(name: str, root: Path | None = None) -> Dataset:
 
 
 def _cifar10(root: Path) -> tuple[Split, Split]:
-    batches = [pickle.loads((root / relative).read_bytes(), encoding="latin1")
+    batches = [pickle.loads((root / relative).read_bytes(), encoding="bytes")
                for relative in CHECKSUMS["cifar10"] if "_batch" in relative]  # fmt: skip
-    images = torch.from_numpy(np.concatenate([batch["data"] for batch in batches])).view(-1, 3, 32, 32)
-    labels = torch.tensor([label for batch in batches for label in batch["labels"]])
+    images = torch.from_numpy(np.concatenate([batch[b"data"] for batch in batches])).view(-1, 3, 32, 32)
+    labels = torch.tensor([label for batch in batches for label in batch[b"labels"]])
     return Split(images[:50_000], labels[:50_000]), Split(images[50_000:], labels[50_000:])
 
 
