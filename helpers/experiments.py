@@ -453,6 +453,7 @@ mnist_dessilbi = replace(
 )
 # As stated, the first steps from pretrained weights are too large: all units die. One epoch of warm-up, ours, mends it.
 mnist_warm = replace(mnist_dessilbi, schedule=Steps(at=(2 / 3,), factor=0.1, warmup=WARMUP))
+mnist_sgd_dropped = replace(mnist_sgd, schedule=mnist_warm.schedule)  # so that only the optimizer differs
 mnist_calm = replace(mnist_dessilbi, momentum=0)  # the report doesn't name the momentum
 scratch = replace(mnist_dessilbi, start=None, epochs=60)
 
@@ -477,6 +478,7 @@ SECTION_3_1 = {
         "SGD": mnist_sgd,
         "DessiLBI": mnist_dessilbi,
         "SGD, warm-up": mnist_sgd_warm,
+        "SGD, warm-up and drop": mnist_sgd_dropped,
         "DessiLBI, warm-up": mnist_warm,
         "DessiLBI, no momentum": mnist_calm,
         "DessiLBI, authors' setting": scratch,
@@ -549,7 +551,7 @@ SEEDS: dict[str, dict[Run, int]] = {
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
 DRAWN = {best, final, by_lot}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
-KEPT = {best, mnist_sgd, mnist_sgd_warm, mnist_warm, longest}
+KEPT = {best, mnist_sgd, mnist_sgd_warm, mnist_sgd_dropped, mnist_warm, longest}
 
 
 # ------------------------------------------------------------------------------------------ looking things up

@@ -79,6 +79,7 @@ REPORT = [
     ("3.1", "optimizer", "SGD", 0.9824, 225),
     ("3.1", "optimizer", "DessiLBI", 0.9706, 235),
     ("3.1", "optimizer", "SGD, warm-up", None, None),
+    ("3.1", "optimizer", "SGD, warm-up and drop", None, None),
     ("3.1", "optimizer", "DessiLBI, warm-up", None, None),
     ("3.1", "optimizer", "DessiLBI, no momentum", None, None),
     ("3.1", "optimizer", "DessiLBI, authors' setting", None, None),
