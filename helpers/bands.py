@@ -74,6 +74,22 @@ def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str |
     return Band(at, low, high, steps, len(known), len(rows), ended, tuple(notes))
 
 
+def unsteadiness(rows: Mapping[str, list[Record]], store: Store, what: str) -> Band:
+    """How far the series `what` jumps within a run from one measurement to the next: |ln(x(k + 1) / x(k))|.
+
+    That has no scale, so that networks compare. A band without width, the mean over the first run of each of `rows`.
+    """
+    whole = band(rows, store, what)
+    jumps = np.full((len(rows), whole.steps), np.nan)
+    for line, found in zip(jumps, rows.values()):
+        values = np.asarray(series(found, store).get(what, ()), dtype=float)
+        at = np.flatnonzero(np.isfinite(values) & (values > 0))
+        line[at[1:]] = np.abs(np.diff(np.log(values[at])))
+    at = np.flatnonzero(np.isfinite(jumps).any(0))
+    mean = np.nanmean(jumps[:, at], 0)
+    return whole._replace(at=at, low=mean, high=mean)
+
+
 def _stacked(series: Sequence[np.ndarray], steps: int) -> np.ndarray:
     """(runs, steps): each series, filled up with NaN; what is not finite becomes NaN."""
     stack = np.full((len(series), steps), np.nan)
@@ -132,6 +148,23 @@ def stretches_won(plain: Band, normed: Band, of: str) -> tuple[int, int]:
     edges = np.linspace(0, max(plain.steps, normed.steps), STRETCHES + 1)
     pairs = [[_mean_of(each, of, *ends) for each in (plain, normed)] for ends in zip(edges, edges[1:])]
     return sum(b < a for a, b in pairs), sum(b > a for a, b in pairs)
+
+
+# What batch norm may do to a series, and what of which band is then smaller.
+COMPARED = {"lower": (band, "middle"), "narrower": (band, "width"), "steadier": (unsteadiness, "middle")}
+
+
+def compare(
+    plain: Mapping[str, list[Record]], normed: Mapping[str, list[Record]], store: Store, what: str, word: str
+) -> tuple[str, int, int]:
+    """Whether the series `what` is lower, narrower or steadier with batch norm: a verdict, won stretches, of how many.
+
+    `word` is one of COMPARED: lower and narrower are said of the band over all runs, steadier of what happens in each.
+    """
+    measure, of = COMPARED[word]
+    pair = [measure(rows, store, what) for rows in (plain, normed)]
+    won, lost = stretches_won(*pair, of)
+    return smaller(*pair, of), won, won + lost
 
 
 def smaller(plain: Band, normed: Band, of: str) -> str:
@@ -207,6 +240,29 @@ def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Table:
     texts["steps"] = [f"{row.steps:,} of {row.of:,}" for row in frame.itertuples()]
     texts["runs"] = [f"{row.runs} of {row.rates}" for row in frame.itertuples()]
     return Table(frame, "The bands in numbers: median of their middle, width, steps and rates measured.", texts)
+
+
+def unsteadiness_table(
+    rates: Mapping[str, Mapping[str, list[Record]]], store: Store, quantities: Mapping[str, str]
+) -> Table:
+    """How far each of `quantities` (name → series) jumps within a run, with and without batch norm, at each rate.
+
+    `rates`: network → "lr <rate>" → records, as `networks` gives them.
+    """
+    entries = []
+    for name, what in quantities.items():
+        for rate in rates[PLAIN]:
+            pair = {network: {rate: runs[rate]} for network, runs in rates.items()}
+            means = {network: _over(np.mean, unsteadiness(one, store, what).middle) for network, one in pair.items()}
+            _, won, of = compare(*pair.values(), store, what, "steadier")
+            entries.append(
+                {"quantity": name, "rate": rate.removeprefix("lr "), **means, "steadier with": won, "of": of}
+            )
+    frame = pd.DataFrame(entries)
+    texts = frame.map(text).drop(columns="of")
+    texts["steadier with"] = [f"{row['steadier with']} of {row['of']} stretches" for row in entries]
+    caption = "How far a quantity jumps from one measurement to the next within a run: mean of |ln(after / before)|."
+    return Table(frame, caption, texts, left=("rate",))
 
 
 def band_ratios(quantities: Mapping[str, Mapping[str, Band]]) -> Table:

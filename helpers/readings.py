@@ -2,7 +2,7 @@
 computed from the records it is given; nothing is trained here, and nothing chosen on the test set."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,15 +24,14 @@ PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tab
 def noise(pair: Mapping[str, list[Record]], *groups: Sequence[Mapping[str, list[Record]]]) -> float:
     """How far two runs that differ in nothing real end apart: the standard deviation of one run's accuracy, in points.
 
-    `pair` has two rows that compute the same function: their gap over √(1/n₁ + 1/n₂) is one estimate. The rows of each
-    of `groups`, tables of one network, give another where some have several seeds: their spread, pooled over the
-    group. The largest is returned, since one network may be noisier than another; NaN if there is none.
+    `pair` has two rows that compute the same function: the gaps between their runs of each seed, over √2, give one
+    estimate. The rows of each of `groups`, tables of one network, give another where some have several seeds: their
+    spread, pooled over the group. The largest is returned, since one network may be noisier than another; NaN if there
+    is none.
     """
-    row, other = list(pair)[:2]
-    between, counts = gap(pair, row, other), [len(records.accuracies(pair[label])) for label in (row, other)]
-    return larger(
-        math.nan if between is None else 2 * abs(between) / bar(1, counts), *(spread(*group) for group in groups)
-    )
+    gaps = seed_gaps(pair, *list(pair)[:2])
+    between = math.sqrt(np.mean(np.square(gaps)) / 2) if gaps else math.nan
+    return larger(between, *(spread(*group) for group in groups))
 
 
 def noise_between(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> float:
@@ -46,13 +45,13 @@ def larger(*estimates: float) -> float:
     return max((each for each in estimates if not math.isnan(each)), default=math.nan)
 
 
-def spread(*selections: Mapping[str, list[Record]]) -> float:
+def spread(*selections: Mapping[str, list[Record]], of: Callable = records.accuracies) -> float:
     """The standard deviation of one run's accuracy over seeds, in points, pooled over the rows that have several.
 
     Each run counts once, in however many tables it stands; runs that learned nothing, which all end alike, don't count.
-    NaN where no row has several.
+    NaN where no row has several. `of`: what is taken of a row's records, one number (0 to 1) a run.
     """
-    repeated = {found[0].run: records.accuracies(found) for rows in selections
+    repeated = {found[0].run: of(found) for rows in selections
                 for found in rows.values() if sum(map(records.learned, found)) > 1}  # fmt: skip
     freedom = sum(len(each) - 1 for each in repeated.values())
     squares = sum((len(each) - 1) * records.std(each) ** 2 for each in repeated.values())
@@ -63,6 +62,13 @@ def gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | 
     """Accuracy of `row` less that of `other`, in points; None where one has no accuracy."""
     a, b = (records.mean(records.accuracies(selection[label])) for label in (row, other))
     return None if a is None or b is None else 100 * (a - b)
+
+
+def seed_gaps(selection: Mapping[str, list[Record]], row: str, other: str) -> list[float]:
+    """Accuracy of `row` less that of `other`, in points, for each seed that both have."""
+    ours, theirs = ({each.run.seed: each.test.accuracy for each in selection[label] if each.test}
+                    for label in (row, other))  # fmt: skip
+    return [100 * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
 
 
 def reported_gap(section: str, table: str, row: str, other: str) -> float:
@@ -189,20 +195,25 @@ def above(record: Record) -> tuple[int, int]:
     return sum(map(bool, both)), len(both)
 
 
+def epoch_means(found: Sequence[Record]) -> list[float]:
+    """Validation accuracy of each of a row's runs that learned something, the mean over its epochs (0 to 1)."""
+    return [records.mean(each.history["validation_accuracy"]) for each in _trained(found)]
+
+
 def epochs_gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | None:
     """Validation accuracy of `row` less that of `other`, mean over all epochs, in points: which one rises faster."""
-    means = [records.mean(records.mean(each.history["validation_accuracy"]) for each in _trained(selection[label]))
-             for label in (row, other)]  # fmt: skip
+    means = [records.mean(epoch_means(selection[label])) for label in (row, other)]
     return None if None in means else 100 * (means[0] - means[1])
 
 
-def rises_faster(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> str:
+def rises_faster(selection: Mapping[str, list[Record]], row: str, other: str, seeds: Mapping[str, list[Record]]) -> str:
     """Whether validation accuracy of `row` rises faster: its mean over the epochs is higher by more than noise.
 
-    Noise is that of `verdict`, of one epoch's accuracy; the mean over several has less, so the bar is high.
+    The noise is that of such a mean, from `seeds`, rows of the same networks that have several: at most as many epochs,
+    so it is not too small.
     """
-    counts = [len(records.accuracies(selection[label])) for label in (row, other)]
-    return beyond(epochs_gap(selection, row, other), counts, noise_between(selection, row, other, sigma))
+    counts = [len(epoch_means(selection[label])) for label in (row, other)]
+    return beyond(epochs_gap(selection, row, other), counts, spread(seeds, of=epoch_means))
 
 
 def misses(section: str, table: str, selection: Mapping[str, list[Record]]) -> float:
@@ -284,6 +295,13 @@ def times_with_and_without(pairs: Mapping[str, Mapping[str, list[Record]]], sect
 def curve(record: Record, name: str) -> np.ndarray:
     """One series of a record's history, (epochs,); NaN where it holds no number."""
     return np.array([math.nan if value is None else value for value in record.history.get(name, [])], dtype=float)
+
+
+def mean_curve(found: Sequence[Record], name: str) -> np.ndarray:
+    """The mean of one series over a row's records, (epochs,), as long as the shortest; empty without records."""
+    curves = [curve(record, name) for record in found]
+    shortest = min(map(len, curves), default=0)
+    return np.mean([each[:shortest] for each in curves], 0) if curves else np.empty(0)
 
 
 def series(found: list[Record], store: Store) -> dict[str, np.ndarray]:

@@ -140,6 +140,25 @@ def test_which_run_is_at_the_edges_of_a_band(store):
     assert bands.edges(rows, store, "y") == "not measured yet"
 
 
+def test_unsteadiness_is_the_mean_jump_within_a_run_whatever_its_scale(store):
+    runs = {"a": kept(store, vgg(1e-3), x=[1.0, 2, 1, 2]), "b": kept(store, vgg(2e-3), x=[30.0, 30, 30, 30])}
+    found = bands.unsteadiness(runs, store, "x")
+    assert found.at.tolist() == [1, 2, 3] and found.middle == pytest.approx([math.log(2) / 2] * 3)
+    assert found.width.tolist() == [0, 0, 0] and (found.steps, found.measured, found.runs) == (4, 2, 2)
+    holed = bands.unsteadiness({"a": kept(store, vgg(3e-3), x=[math.nan, 1, math.nan, 4, 0, 4])}, store, "x")
+    assert holed.at.tolist() == [3, 5] and holed.middle == pytest.approx([math.log(4), 0])  # from one value to the next
+    assert len(bands.unsteadiness({"a": []}, store, "x").at) == 0
+
+
+def test_the_table_of_unsteadiness_has_a_row_a_rate(store):
+    rates = {name: {f"lr {rate:g}": kept(store, vgg(rate, normed), x=[1.0, 1 + rate * (2 - normed)] * 20)
+                    for rate in (0.1, 0.2)} for name, normed in (("VGG-A", False), ("VGG-A + BN", True))}  # fmt: skip
+    table = bands.unsteadiness_table(rates, store, {"loss": "x"})
+    assert table.frame["rate"].tolist() == ["0.1", "0.2"] and table.frame["steadier with"].tolist() == [20, 20]
+    assert table.frame["VGG-A"].tolist() == pytest.approx([math.log(1.2), math.log(1.4)])
+    assert table._texts["steadier with"].tolist() == ["20 of 20 stretches"] * 2
+
+
 def test_ratios_of_bands_over_parts_of_the_run():
     plain, normed = made_band(halves(4, 1), halves(10, 3)), made_band(halves(1, 1), halves(4, 2))
     # Widths 6 and 2 without, 3 and 1 with; middles 7 and 2, 2.5 and 1.5.

@@ -12,8 +12,13 @@ from tests.made import FIRST, SECOND, laptop, record, selection
 def test_noise_is_the_gap_of_a_pair_as_one_runs_deviation_or_the_pooled_spread_of_seeds_if_larger(pair):
     same = {"a": [record(laptop(FIRST), 0.70)], "b": [record(laptop(SECOND), 0.71)]}
     assert readings.noise(same) == pytest.approx(1 / math.sqrt(2))
-    thrice = {label: [record(found[0].run, found[0].test.accuracy) for _ in range(3)] for label, found in same.items()}
-    assert readings.noise(thrice) == pytest.approx(1 / math.sqrt(2 / 3))
+    thrice = {label: [record(laptop(found[0].run, seed), found[0].test.accuracy) for seed in range(3)]
+              for label, found in same.items()}  # fmt: skip
+    assert readings.noise(thrice) == pytest.approx(1 / math.sqrt(2))
+    crossed = {"a": [record(laptop(FIRST, seed), accuracy) for seed, accuracy in enumerate((0.70, 0.72))],
+               "b": [record(laptop(SECOND, seed), accuracy) for seed, accuracy in enumerate((0.72, 0.70))]}  # fmt: skip
+    assert readings.seed_gaps(crossed, "a", "b") == pytest.approx([-2, 2])
+    assert readings.noise(crossed) == pytest.approx(math.sqrt(2))  # though the means are equal
     assert readings.noise(same, [pair]) == pytest.approx(2 / math.sqrt(2))  # .71 and .73
     assert readings.noise(same, [thrice], [pair], []) == readings.noise(same, [pair])  # not pooled over the groups
     assert math.isnan(readings.noise({"a": [], "b": []}))
@@ -208,8 +213,20 @@ def test_which_rises_faster_is_the_mean_over_the_epochs():
     # Validation .3 and .7 against .3 and .718, .3 and .722: means .5 against .51, a gap of 1 point; noise 2.449 σ.
     pair = _close()
     assert readings.epochs_gap(pair, "with", "without") == pytest.approx(1)
-    assert [readings.rises_faster(pair, "with", "without", sigma) for sigma in (0.4, 0.42)] == ["holds", "within noise"]
-    assert readings.rises_faster({"a": [], "b": []}, "a", "b", 1.0) == "not measured yet"
+    for apart, expected in ((0.8, "holds"), (0.84, "within noise")):  # two seeds whose means are σ √2 points apart
+        ends = (0.7, 0.7 + 2 * apart * math.sqrt(2) / 200)
+        seeds = {"a": [record(laptop(FIRST, seed), end) for seed, end in enumerate(ends)]}
+        assert readings.spread(seeds, of=readings.epoch_means) == pytest.approx(apart / 2)
+        assert readings.rises_faster(pair, "with", "without", seeds) == expected
+    assert readings.rises_faster(pair, "with", "without", {"a": []}) == "not measured yet"
+    assert readings.rises_faster({"a": [], "b": []}, "a", "b", seeds) == "not measured yet"
+
+
+def test_a_mean_curve_is_as_long_as_the_shortest():
+    two = [record(laptop(FIRST, seed), accuracy) for seed, accuracy in enumerate((0.5, 0.7))]
+    longer = two[0].model_copy(update={"history": {"validation_accuracy": [0.1, 0.5, 0.9]}})
+    assert readings.mean_curve([longer, two[1]], "validation_accuracy").tolist() == pytest.approx([0.2, 0.6])
+    assert len(readings.mean_curve([], "validation_accuracy")) == 0
 
 
 def test_a_claim_of_several_parts():
