@@ -33,7 +33,7 @@ MARKERS = "osD^vPX*<>hd"
 # Rows that stand in several figures: one look each.
 _SGD, _DESSILBI = (BLUE, "-", "o"), (ORANGE, "--", "s")
 LOOKS = {
-    "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up": (SKY, ":", "P"),
+    "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up and drop": (SKY, ":", "P"),
     "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": _DESSILBI,
     "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
     "DessiLBI, no momentum": (BLACK, LINES[4][1], "v"),
@@ -249,26 +249,36 @@ def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Seq
     return axes
 
 
+NEXT_TO = 6  # points from a mark to its name; from farther off a line leads to it
+
+
 def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float = 5) -> Axes:
     """Our accuracy against the report's, a mark a row, one look a section; on the diagonal both agree.
 
-    `rows`: section, table, row, accuracy, reported (0 to 1). Rows more than `far` points off are named; those
-    below `floor` percent stand at the edge, with their score and an arrow.
+    `rows`: section, table, row, accuracy, reported (0 to 1), shorter (open marks: fewer epochs than the report's). Rows
+    more than `far` points off are named; those below `floor` percent stand at the edge, with their score and an arrow.
     """
     for (section, group), (colour, _), marker in zip(rows.groupby("section", sort=False), LINES, MARKERS, strict=False):
         stated, ours = 100 * group["reported"], (100 * group["accuracy"]).clip(lower=floor)
-        ax.scatter(stated, ours, c=colour, marker=marker, s=34, edgecolors="black", linewidths=0.5, label=section)
+        faces = ["white" if short else colour for short in group["shorter"]]
+        ax.scatter(stated, ours, c=faces, marker=marker, s=34, edgecolors=colour, linewidths=1.2)
+        ax.scatter([], [], c=colour, marker=marker, s=34, label=section)
+    ax.scatter([], [], c="white", edgecolors="0.4", s=34, label="fewer epochs")
     ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
     ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
     ax.legend(title="section", loc="upper left")
     marks = [(100 * row.reported, max(floor, 100 * row.accuracy)) for row in rows.itertuples()]
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in ax.transData.transform(marks)] if marks else []
+    line = ax.transData.transform([(at, at) for at in np.linspace(floor, 100, 200)])
+    taken += [Bbox.from_bounds(x, y, 1, 1) for x, y in line]
     for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].sort_values("reported").itertuples():
         stated, ours = 100 * row.reported, 100 * row.accuracy
         # A label that says nothing by itself, "0.9" or "without", has its table's number or first word after it.
         name = f"{row.row} ({row.table.split()[0]})" if re.fullmatch(r"[\d.e-]+|with(out)?", row.row) else row.row
         if ours >= floor:
-            beside = [(6 * side, up, to) for side, to in ((1, "left"), (-1, "right")) for up in (-3, 5, -11, 13, -19)]
+            sides = (1, "left"), (-1, "right")
+            beside = [(NEXT_TO * side, up, to) for up in (-3, 5, -11) for side, to in sides]
+            beside += [(3 * NEXT_TO * side, up, to) for up in (-22, -32, 16, -42, -52) for side, to in sides]
             _name(ax, name, (stated, ours), beside, taken)
         else:
             above = [(0, 7 + 10 * level, "right" if stated > 90 else "center") for level in range(3)]
@@ -278,7 +288,7 @@ def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float =
 
 def _name(ax: Axes, name: str, mark: tuple, places: Sequence[tuple], taken: list[Bbox]) -> None:
     """Writes `name` beside a mark: at the first of `places` (points right and up, alignment) within the axes that isn't
-    taken yet, or at the last."""
+    taken yet, or at the last; with a line to the mark from far off."""
     whole = ax.get_window_extent()
     for right, up, aligned in places:
         text = ax.annotate(name, mark, xytext=(right, up), textcoords="offset points", size=7.5, ha=aligned)
@@ -287,6 +297,9 @@ def _name(ax: Axes, name: str, mark: tuple, places: Sequence[tuple], taken: list
         if free or (right, up, aligned) == places[-1]:
             break
         text.remove()
+    if abs(right) > NEXT_TO:
+        line = {"arrowstyle": "-", "lw": 0.6, "color": "0.5", "shrinkA": 0, "shrinkB": 4}
+        ax.annotate("", mark, xytext=(right, up + 3), textcoords="offset points", arrowprops=line)
     taken.append(box)
 
 

@@ -155,16 +155,19 @@ def extremes(found: list[Headline]) -> list[Headline]:
 def all_rows(selected: Mapping[tuple[str, str], Selection]) -> pd.DataFrame:
     """Every row that both we and the report have, each run once: section, table, row, accuracy, reported (0 to 1).
 
-    `difference`: ours less the report's, in points.
+    `shorter`: whether ours has fewer epochs; `difference`: ours less the report's, in points.
     """
     seen = {}
     for (section, table), selection in selected.items():
         for label, found in selection.items():
             ours, stated = records.mean(records.accuracies(found)), reported(section, table, label).accuracy
             if ours is not None and stated is not None:
-                entry = {"section": section, "table": table, "row": label, "accuracy": ours, "reported": stated}
+                shorter = found[0].run.epochs < SECTIONS[section][table][label].epochs
+                entry = {"section": section, "table": table, "row": label, "accuracy": ours, "reported": stated,
+                         "shorter": shorter}  # fmt: skip
                 seen.setdefault((found[0].run, stated), entry)
-    frame = pd.DataFrame(list(seen.values()), columns=["section", "table", "row", "accuracy", "reported"])
+    columns = ["section", "table", "row", "accuracy", "reported", "shorter"]
+    frame = pd.DataFrame(list(seen.values()), columns=columns)
     return frame.assign(difference=100 * (frame["accuracy"] - frame["reported"]))
 
 

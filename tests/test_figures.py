@@ -76,7 +76,7 @@ def test_tradeoff_shows_each_row_on_both_axes_and_names_those_off_the_scale():
 
 def test_no_two_lines_of_one_figure_look_alike_in_grey():
     assert len({line for _, line in figures.LINES[:5]}) == 5
-    curves = "SGD", "SGD, warm-up", "DessiLBI, warm-up", "DessiLBI, authors' setting"
+    curves = "SGD", "SGD, warm-up and drop", "DessiLBI, warm-up", "DessiLBI, authors' setting"
     for labels in (SECTIONS["3.1"]["other ways to sparse filters"], SECTIONS["3.2"]["CIFAR-10"], curves):
         looks = figures.looks_of(labels)
         assert len({str(look["linestyle"]) for look in looks}) == len({look["marker"] for look in looks}) == len(labels)
@@ -166,13 +166,19 @@ def test_surfaces_without_a_value_are_no_record(arrays):
     plt.close(figure)
 
 
+AGAINST = ["section", "table", "row", "accuracy", "reported", "shorter"]
+
+
 def test_rows_against_the_reports_names_what_is_far_off():
-    rows = pd.DataFrame([("1", "t", "near", 0.75, 0.76), ("1", "t", "far", 0.7, 0.8), ("2", "t", "dead", 0.1, 0.7)],
-                        columns=["section", "table", "row", "accuracy", "reported"])  # fmt: skip
+    rows = pd.DataFrame([("1", "t", "near", 0.75, 0.76, False), ("1", "t", "far", 0.7, 0.8, True),
+                         ("2", "t", "dead", 0.1, 0.7, False)], columns=AGAINST)  # fmt: skip
     _, ax = plt.subplots()
     assert figures.against_report(rows, ax) is ax
     assert [text.get_text() for text in ax.texts] == ["dead: 10.0 ↓", "far"]
-    assert [group.get_offsets().tolist() for group in ax.collections] == [[[76, 75], [80, 70]], [[70, 55]]]
+    marks = [group for group in ax.collections if len(group.get_offsets())]
+    assert [group.get_offsets().tolist() for group in marks] == [[[76, 75], [80, 70]], [[70, 55]]]
+    white = [1, 1, 1, 1]
+    assert [face.tolist() == white for face in marks[0].get_facecolors()] == [False, True]  # open: fewer epochs
     assert figures.against_report(rows.iloc[:0], ax) is ax
 
 
@@ -184,10 +190,10 @@ def test_every_row_of_a_long_table_has_a_look_of_its_own():
 def test_names_of_rows_side_by_side_do_not_overlap():
     scores = [("1", "t", "cyclic", 0.81, 0.9), ("1", "t", "final", 0.815, 0.91), ("1", "t", "one", 0.1, 0.7),
               ("1", "t", "other", 0.1, 0.71)]  # fmt: skip
-    rows = pd.DataFrame(scores, columns=["section", "table", "row", "accuracy", "reported"])
+    rows = pd.DataFrame(scores, columns=AGAINST[:-1]).assign(shorter=True)
     figure, ax = plt.subplots()
     figures.against_report(rows, ax)
-    boxes = [text.get_window_extent() for text in ax.texts]
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
     assert len(boxes) == 4
     assert not any(box.overlaps(other) for place, box in enumerate(boxes) for other in boxes[:place])
     plt.close(figure)
