@@ -16,6 +16,9 @@ from helpers.tables import Table
 # below the other it answers to contrasts of colour.
 COLOURLESS, COLOURFUL = 0.9, 0.5
 
+# Of CIFAR-10's test images, by looking at them: the label, and what is to be seen.
+MISLABELLED = {2405: ("cat", "frog")}
+
 # ------------------------------------------------------------------------------------------ classes
 
 
@@ -54,10 +57,10 @@ def confused_pairs(confusion, classes, count: int = 8) -> Table:
 
 
 def worst_mistake(labels: np.ndarray, predictions: np.ndarray, classes: Sequence = range(10)) -> str:
-    """The most frequent mistake, in words: "8 for 3 (91.0 % of its images)"."""
+    """The most frequent mistake, in words: "91.0 % of class 8 are taken for 3"."""
     counts = confusion_matrix(labels[: len(predictions)], predictions, len(classes))
     true, taken, _, share = next(confused_pairs(counts, classes, 1).frame.itertuples(index=False))
-    return f"{true} for {taken} ({share:.1f} % of its images)"
+    return f"{share:.1f} % of class {true} are taken for {taken}"
 
 
 def class_accuracies(counts: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
@@ -95,6 +98,13 @@ def gallery(
         ax.set_title(f"{classes[here]},\ntaken for {classes[there]}", fontsize=7.5)
         ax.axis("off")
     return axes
+
+
+def label_errors(shown: Sequence[int]) -> str:
+    """Which of CIFAR-10's test images `shown` as mistakes have a wrong label, in a sentence; none, no words."""
+    known = [f"test image {at} is labelled {label} and shows a {seen}" for at, (label, seen) in MISLABELLED.items()
+             if at in shown]  # fmt: skip
+    return f"Not every one is the network's mistake: {'; '.join(known)}." if known else ""
 
 
 # ------------------------------------------------------------------------------------------ first-layer filters

@@ -91,13 +91,13 @@ def verdict(values: np.ndarray, share: float = 0.3, beyond: float = 0.6) -> str:
 
 
 def against_goals(values: np.ndarray) -> str:
-    """Mean accuracies beside GOALS, and which of these are reached, in words."""
+    """Mean accuracies (± std) beside GOALS, and which of these the means reach, in words."""
     if not len(values):
         return "not measured yet"
-    ours = {share: float(at(values, share).mean()) for share in GOALS}
     return "; ".join(
-        f"{_pruned(share)} {percent(ours[share])} % (goal {100 * goal:.1f} %: "
-        f"{'reached' if ours[share] >= goal else 'missed'})" for share, goal in GOALS.items()
+        f"{_pruned(share)} {mean_and_spread(ours)} % (goal {100 * goal:.1f} %: "
+        f"{'reached' if ours.mean() >= goal else 'missed'})"
+        for share, goal in GOALS.items() for ours in [at(values, share)]
     )  # fmt: skip
 
 

@@ -30,12 +30,17 @@ def test_confused_pairs_come_most_frequent_first():
 
 def test_the_worst_mistake_is_named():
     labels, taken_for = np.array([3, 8, 8, 8, 1, 1]), np.array([3, 3, 3, 8, 1])
-    assert predictions.worst_mistake(labels, taken_for) == "8 for 3 (66.7 % of its images)"
+    assert predictions.worst_mistake(labels, taken_for) == "66.7 % of class 8 are taken for 3"
 
 
 def test_classes_come_from_the_hardest_to_the_easiest():
     shares = predictions.class_accuracies(np.array([[9, 1], [4, 6]]), ("cat", "dog"))
     assert list(shares.items()) == [("dog", 0.6), ("cat", 0.9)]
+
+
+def test_an_image_with_a_wrong_label_is_named_where_it_is_shown():
+    assert "test image 2405 is labelled cat and shows a frog" in predictions.label_errors(np.array([7, 2405]))
+    assert predictions.label_errors(np.array([7])) == ""
 
 
 def test_mistakes_come_surest_first():
