@@ -159,7 +159,7 @@ class _SplitLBI(torch.optim.Optimizer):
             tensors = [tensors[index] for index in left]
             if not tensors:
                 return
-        step_of_w = self._step_of_w(group, first, fused=_torch_fused([w for w, *_ in tensors]))
+        step_of_w = self._step_of_w(group, first, fused=_torch_fused(tensors))
         for ws, gradients, *state in _blocks(tensors):
             if penalty is None:
                 step_of_w(ws, gradients, *state, lr=kappa * lr)
@@ -319,11 +319,23 @@ def _check(values: dict, index: int = 0) -> None:
                 raise ValueError(f'penalty "group" is not for parameter {name} of shape {shape}: it has no filters')
 
 
-def _torch_fused(weights: list[Tensor]) -> bool:
-    """Whether one call of torch's fused step takes all of them."""
-    device, dtype = weights[0].device, weights[0].dtype
-    alike = all(w.dtype == dtype and w.device == device for w in weights)
+def _torch_fused(tensors: list[tuple[Tensor, ...]]) -> bool:
+    """Whether one call of torch's fused step takes all of them, each given as (weights, gradient, *state)."""
+    device, dtype = tensors[0][0].device, tensors[0][0].dtype
+    alike = all(each[0].dtype == dtype and each[0].device == device and _lie_alike(each) for each in tensors)
     return alike and dtype.is_floating_point and device.type in ("cpu", "cuda", "mps")
+
+
+def _lie_alike(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether weights, gradient and state lie alike in memory, whole row after whole row; a step counter is a scalar.
+
+    The fused step goes through memory number by number and doesn't look at strides.
+    """
+    if all(t.is_contiguous() for t in tensors):
+        return True
+    return tensors[0].ndim == 4 and all(
+        t.ndim == 0 or t.is_contiguous(memory_format=torch.channels_last) for t in tensors
+    )
 
 
 # ------------------------------------------------------------------------------------------ the step in one pass

@@ -525,6 +525,36 @@ def left(monkeypatch):
 
 @needs_compiler
 @pytest.mark.parametrize("kind", [FusedDessiLBI, FusedDessiLBIAdam])
+def _three_steps(kind, weight, gradients, penalty):
+    parameter = nn.Parameter(weight.clone(memory_format=torch.preserve_format))
+    optimizer = kind([{"params": [parameter], "penalty": penalty}], lr=0.1, mu=2)
+    for gradient in gradients:
+        parameter.grad = gradient
+        optimizer.step()
+    return parameter.detach().contiguous(), optimizer.gamma(parameter).contiguous()
+
+
+@pytest.mark.parametrize("penalty", ["group", "l1"])
+@pytest.mark.parametrize("kind", [dessilbi.DessiLBI, dessilbi.DessiLBIAdam])
+@pytest.mark.parametrize("of_weight", ["transposed", "channels_last"])
+@pytest.mark.parametrize("of_gradient", ["as the weight", "contiguous"])
+def test_the_layout_in_memory_changes_nothing(of_weight, of_gradient, kind, penalty, monkeypatch):
+    monkeypatch.setattr(dessilbi, "BLOCK", 100)  # so that the weight is split
+    shape = (30, 20) if of_weight == "transposed" else (6, 4, 5, 5)
+    generator = torch.Generator().manual_seed(0)
+    weight, *gradients = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(4))
+
+    def lay(tensor):
+        if of_weight == "transposed":
+            return tensor.t().contiguous().t()
+        return tensor.to(memory_format=torch.channels_last)
+
+    given = [lay(each) for each in gradients] if of_gradient == "as the weight" else gradients
+    expected = _three_steps(kind, weight, gradients, penalty)
+    for found, right in zip(_three_steps(kind, lay(weight), given, penalty), expected, strict=True):
+        assert (found - right).abs().max() < 1e-12
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_compiled_step_takes_every_penalised_weight(kind, memory_format, left):
     model = net(torch.float32).to(memory_format=memory_format)
