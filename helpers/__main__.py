@@ -90,10 +90,10 @@ def run(
     results: Results = None,
 ) -> None:  # fmt: skip
     """Make the records that are missing; killed or stopped, the same command goes on."""
-    engine = experiments.find("engine", engine, ("local", "ray"))
+    _one_of("engine", engine, ("local", "ray"))
     if address is not None and engine != "ray":
         raise ValueError(f"address {address!r} belongs to --engine ray")
-    precision = experiments.find("precision", precision, ("auto", "float32", "bfloat16"))
+    _one_of("precision", precision, ("auto", "float32", "bfloat16"))
     if minutes is not None and not math.isfinite(minutes):
         raise ValueError(f"minutes {minutes} is not allowed: give a number from 0 on")
     rows, chosen = experiments.rows(section, table, row), budgets(budget)
@@ -124,6 +124,12 @@ def run(
         print(f"{stopped}: the {minutes:g} minutes are over; the same command goes on from here", file=sys.stderr)
     left = len(runner.pending(rows, chosen, store))
     print(f"{len(runs) - left} of {len(runs)} runs have their record now", file=sys.stderr)
+
+
+def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of `allowed`, whole: "float16" is not short for "bfloat16"."""
+    if value not in allowed:
+        raise ValueError(f"{what} {value!r} is not allowed: it must be {', '.join(allowed[:-1])} or {allowed[-1]}")
 
 
 def _check_device(device: str, here: bool) -> None:

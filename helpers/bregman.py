@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 def threshold(penalty: str | None, lam: float, v: Tensor) -> float:
     """λ√n for filters of n weights, λ for single weights, 0 without a penalty."""
-    return {"group": lam * math.sqrt(v[0].numel()), "l1": lam, None: 0.0}[penalty]
+    return {"group": lam * math.sqrt(math.prod(v.shape[1:])), "l1": lam, None: 0.0}[penalty]
 
 
 def prox(v: Tensor, at: float, penalty: str | None) -> Tensor:

@@ -271,7 +271,8 @@ def _made(found: Iterable[Record]) -> list[str]:
     """The epochs of some records, and the precision and the revisions that made them, in words."""
     epochs = sorted({record.run.epochs for record in found})
     precisions = sorted({record.engine["precision"] for record in found if record.engine})
-    revisions = sorted({each[:SHOWN_DIGITS] for record in found for each in record.revision.split(", ") if each})
+    made_by = {each for record in found for each in record.revision.split(", ") if each}
+    revisions = sorted({each[:SHOWN_DIGITS] + "+" * each.endswith("+") for each in made_by})  # +: changed since
     return [*([f"{listed(map(str, epochs), 'or')} epochs"] if epochs else []),
             *([listed(precisions)] if precisions else []),
             *([f"revision{'s' * (len(revisions) > 1)} {listed(revisions)}"] if revisions else [])]  # fmt: skip

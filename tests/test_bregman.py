@@ -130,3 +130,13 @@ def test_saved_loaded_and_continued_gives_identical_numbers(kind):
     for parameter, optimizer in ((one, its_optimizer), (two, other)):
         steps(parameter, optimizer, range(3, 6))
     assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
+@pytest.mark.parametrize("shape", [(), (0,), (0, 3)])
+def test_scalars_and_empty_parameters_are_taken(kind, shape):
+    parameter = nn.Parameter(torch.ones(shape))
+    optimizer = kind([{"params": [parameter], "penalty": None}], lr=0.1)
+    parameter.grad = torch.ones(shape)
+    optimizer.step()
+    assert (parameter < 1).all()

@@ -68,8 +68,9 @@ def digits(monkeypatch, tiny_digits):
         ("run --minutes -1", "Invalid value for '--minutes': "),
         ("run --minutes nan", "Invalid value for '--minutes': "),
         ("run --minutes inf", "minutes inf is not allowed"),
-        ("run --precision x", "precision 'x' is unknown: did you mean 'auto' or 'float32' or 'bfloat16'?"),
-        ("run --engine x", "engine 'x' is unknown: did you mean 'local' or 'ray'?"),
+        ("run --precision x", "precision 'x' is not allowed: it must be auto, float32 or bfloat16"),
+        ("run --precision float16", "precision 'float16' is not allowed: it must be auto, float32 or bfloat16"),
+        ("run --engine r", "engine 'r' is not allowed: it must be local or ray"),
         ("run --address auto", "address 'auto' belongs to --engine ray"),
         ("run --engine ray --device cuda:1", "device 'cuda:1' can't be used here: Ray gives each task its own"),
         ("run --device nonsense", "device 'nonsense' can't be used here: "),
@@ -206,7 +207,7 @@ def test_a_fault_of_ours_keeps_its_traceback(command, monkeypatch):
 def test_from_nothing_to_verified(digits, command):
     code, out, errors = command("status", "--json", "--budget", "laptop")
     assert code == 0 and [each["state"] for each in json.loads(out)] == ["pending"]
-    code, out, errors = command("run", "--workers", 1, "--precision", "bf")
+    code, out, errors = command("run", "--workers", 1, "--precision", "bfloat16")
     assert (code, out) == (0, "") and errors[-1] == "1 of 1 runs have their record now"
     assert json.loads(digits.read_text())["engine"]["precision"] == "bfloat16"
     code, out, errors = command("run")

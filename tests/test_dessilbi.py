@@ -523,8 +523,6 @@ def left(monkeypatch):
     return counts
 
 
-@needs_compiler
-@pytest.mark.parametrize("kind", [FusedDessiLBI, FusedDessiLBIAdam])
 def _three_steps(kind, weight, gradients, penalty):
     parameter = nn.Parameter(weight.clone(memory_format=torch.preserve_format))
     optimizer = kind([{"params": [parameter], "penalty": penalty}], lr=0.1, mu=2)
@@ -555,6 +553,8 @@ def test_the_layout_in_memory_changes_nothing(of_weight, of_gradient, kind, pena
         assert (found - right).abs().max() < 1e-12
 
 
+@needs_compiler
+@pytest.mark.parametrize("kind", [FusedDessiLBI, FusedDessiLBIAdam])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_compiled_step_takes_every_penalised_weight(kind, memory_format, left):
     model = net(torch.float32).to(memory_format=memory_format)

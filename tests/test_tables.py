@@ -66,7 +66,7 @@ def test_an_origin_links_each_record_once_and_says_what_made_it(pair):
     made = with_one.model_copy(update={"revision": "0123456789ab"})
     assert tables.origin([made]).endswith("; budget laptop, 10 epochs, revision 0123456, n = 1.*")
     both = made.model_copy(update={"revision": "0123456789ab, fedcba9876+"})  # begun by one, ended by another
-    assert tables.origin([both]).endswith("revisions 0123456 and fedcba9, n = 1.*")
+    assert tables.origin([both]).endswith("revisions 0123456 and fedcba9+, n = 1.*")
     assert tables.origin({"a": []}) == "*Source: no record yet.*"
 
 
