@@ -221,6 +221,8 @@ def test_swings_and_the_jump(store, swing, expected):
         ([2, 1, 0.6, 0.5, 0.45, 0.45, 0.45, 0.46, 0.47, 0.48], "holds"),
         ([2, 1, 0.6, 0.5, 0.45, 0.44, 0.43, 0.42, 0.41, 0.4], "does not hold"),  # never rises
         ([2, 1.9, 1.8, 1.7, 1.6, 1, 0.5, 0.3, 0.2, 0.3], "does not hold"),  # falls late
+        ([2, 1, 0.6, 0.5, 0.4, 0.4, 0.4, 0.5, 0.7, 0.79], "holds"),  # rises by less than a quarter of its fall, 0.4
+        ([2, 1, 0.6, 0.5, 0.4, 0.4, 0.4, 0.5, 0.7, 0.81], "does not hold"),
     ],
 )
 def test_the_final_model_levels_off(store, loss, expected):

@@ -243,6 +243,8 @@ def test_the_runs_of_section_3_are_the_reports():
     assert described(tables["optimizer"]["DessiLBI"]) == slbi
     warm = {**slbi, "schedule": {**steps, "warmup": 1 / 30}}
     assert described(tables["optimizer"]["DessiLBI, warm-up"]) == warm
+    dropped = described(tables["optimizer"]["SGD, warm-up and drop"])
+    assert dropped == {**described(tables["optimizer"]["SGD"]), "schedule": warm["schedule"]}
     assert described(tables["optimizer"]["DessiLBI, no momentum"]) == {**slbi, "momentum": 0}
     assert described(tables["optimizer"]["DessiLBI, authors' setting"]) == {**slbi, "start": None, "epochs": 60}
     adam = {**coupled, "optimizer": "dessilbi_adam", "momentum": 0, "lr": 3e-4}

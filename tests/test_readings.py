@@ -124,6 +124,12 @@ def test_spans_name_the_two_rows_farthest_apart_that_learned(pair):
     assert readings.spans({"norm": {}}, 0.5) == "none beyond the noise"
 
 
+def test_the_first_cycle_counts_for_neither_rate():
+    cyclic = experiments.replace(experiments.cyclic, epochs=4)
+    values = np.array([9.0 if step < 128 else cyclic.rate(step / 1000) for step in range(1000)])
+    assert readings.by_rate(record(cyclic, 0.7), values) == pytest.approx((0.01375, 0.03625), rel=0.02)
+
+
 def test_accuracy_by_rate_bears_counts_kept_as_bytes():
     cyclic = experiments.replace(experiments.cyclic, epochs=4)
     right = np.array([48 if cyclic.rate(step / 1000) < 0.025 else 32 for step in range(1000)], dtype="uint8")
@@ -174,6 +180,7 @@ def test_times_are_compared_on_one_processor_only():
     assert math.isnan(readings.time_ratio({"row": [b], "other": [c]}, "row", "other"))
     rows = {"row": [a, b], "other": [c], "elsewhere": [b], "none": []}
     assert records.times(rows) == ({"row": 30, "other": 20, "elsewhere": None, "none": None}, "fast, 1 thread")
+    assert records.times({"row": [c, a], "other": [a, c]})[0] == {"row": 20, "other": 20}  # the fastest of several
     assert records.times({}) == ({}, "")
 
 
