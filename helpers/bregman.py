@@ -57,21 +57,15 @@ class _Bregman(torch.optim.Optimizer):
     """The step that both share: V goes along a direction, θ is made from V."""
 
     def __init__(self, params, defaults: dict):
-        for name, value in defaults.items():
-            if name in ("lr", "delta", "eps") and not 0 < value < math.inf:
-                raise ValueError(f"{name} {value!r} is not allowed: it must be above 0 and finite")
-        if not 0 <= defaults["lam"] < math.inf:
-            raise ValueError(f"lam {defaults['lam']!r} is not allowed: it must be at least 0 and finite")
         super().__init__(params, {**defaults, "penalty": None})
 
     def add_param_group(self, param_group: dict) -> None:
-        penalty = param_group.get("penalty")
-        if penalty not in ("group", "l1", None):
-            raise ValueError(f'penalty {penalty!r} is not allowed: it must be "group", "l1" or None')
         super().add_param_group(param_group)
-        if penalty == "group" and any(p.ndim < 2 for p in self.param_groups[-1]["params"]):
+        try:
+            _check(self.param_groups[-1])
+        except ValueError:
             self.param_groups.pop()
-            raise ValueError('penalty "group" is for weights of two dimensions or more: others have no filters')
+            raise
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -92,6 +86,26 @@ class _Bregman(torch.optim.Optimizer):
         return loss
 
 
+_ALLOWED = {  # name: (test, in words)
+    "lr": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
+    "lam": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
+    "delta": (lambda v: 0 < v < math.inf, "above 0 and finite"),
+    "momentum": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    "betas": (lambda v: len(v) == 2 and all(0 <= beta < 1 for beta in v), "two numbers of at least 0 and below 1"),
+    "eps": (lambda v: 0 < v < math.inf, "above 0 and finite"),
+    "penalty": (lambda v: v in ("group", "l1", None), 'one of "group", "l1" and None'),
+}
+
+
+def _check(group: dict) -> None:
+    """Raises ValueError for a value that is not allowed, or a parameter that can't take its group's penalty."""
+    for name, (allowed, words) in _ALLOWED.items():
+        if name in group and not allowed(group[name]):
+            raise ValueError(f"{name} {group[name]!r} is not allowed: it must be {words}")
+    if group["penalty"] == "group" and any(p.ndim < 2 for p in group["params"]):
+        raise ValueError('penalty "group" is for weights of two dimensions or more: others have no filters')
+
+
 def _mean(state: dict, name: str, gradient: Tensor) -> Tensor:
     """The running mean `name` of `state`, zero before the first step."""
     if name not in state:
@@ -103,8 +117,6 @@ class LinBreg(_Bregman):
     """Linearised Bregman iterations with momentum; see the module. `params`: groups with a `penalty`."""
 
     def __init__(self, params, lr, *, lam=1.0, delta=1.0, momentum=0.0):
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum {momentum!r} is not allowed: it must be at least 0 and below 1")
         super().__init__(params, dict(lr=lr, lam=lam, delta=delta, momentum=momentum))
 
     def _direction(self, gradient: Tensor, state: dict, group: dict) -> Tensor:
@@ -117,8 +129,6 @@ class AdaBreg(_Bregman):
     """Bregman iterations along Adam's direction; see the module. `params`: groups with a `penalty`."""
 
     def __init__(self, params, lr, *, lam=1.0, delta=1.0, betas=(0.9, 0.999), eps=1e-8):
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas {betas!r} are not allowed: each must be at least 0 and below 1")
         super().__init__(params, dict(lr=lr, lam=lam, delta=delta, betas=tuple(betas), eps=eps))
 
     def _direction(self, gradient: Tensor, state: dict, group: dict) -> Tensor:

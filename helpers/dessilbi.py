@@ -130,6 +130,11 @@ class _SplitLBI(torch.optim.Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
+        group = self.param_groups[-1]
+        if group["penalty"] and any(p.dtype in (torch.bfloat16, torch.float16) for p in group["params"]):
+            warnings.warn("weights of 16 bits are too coarse for Z, whose steps round away, so that little enters the"
+                          " support: keep the weights in float32 and compute under torch.autocast",
+                          stacklevel=2)  # fmt: skip
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -271,19 +276,22 @@ class DessiLBIAdam(_SplitLBI):
         return _kernel().adam(*tensors, *coupling, *group["betas"], group["eps"], group["weight_decay"])
 
 
-def param_groups(model: nn.Module, only: Iterable[str] | None = None) -> list[dict]:
+def param_groups(model: nn.Module, only: str | Iterable[str] | None = None) -> list[dict]:
     """A model's parameters by penalty: weights of convolutions "group", linear weights "l1", the rest None.
 
-    `only`: names of the layers to penalise, as in `model.named_modules()`; all of them if not given. Raises ValueError
-    for a name that is no convolution or linear layer of the model.
+    `only`: names of the layers to penalise, as in `model.named_modules()`, or one name; all of them if not given.
+    Raises ValueError for a name that is no convolution or linear layer of the model, or whose weight is computed
+    (`nn.utils.parametrizations`), so that it is no parameter.
     """
     penalties = {nn.Conv1d: "group", nn.Conv2d: "group", nn.Conv3d: "group", nn.Linear: "l1"}
     layers = {name: (layer, penalty) for name, layer in model.named_modules()
               for kind, penalty in penalties.items() if isinstance(layer, kind)}  # fmt: skip
-    chosen = list(layers) if only is None else list(only)
+    chosen = list(layers) if only is None else [only] if isinstance(only, str) else list(only)
     for name in chosen:
         if name not in layers:
             raise ValueError(f"{name!r} is no convolution or linear layer of the model: it has {', '.join(layers)}")
+        if not isinstance(layers[name][0].weight, nn.Parameter):
+            raise ValueError(f"the weight of {name!r} is computed from other parameters: leave it out of `only`")
     penalty_of = {layers[name][0].weight: layers[name][1] for name in chosen}
     groups = {penalty: [] for penalty in PENALTIES}
     for name, parameter in model.named_parameters():

@@ -80,7 +80,10 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
         return trainer, batches, watching, {"fingerprint": state["fingerprint"], "revisions": revisions}
 
     fresh = functools.partial(_fresh, run, store, settings, dataset, given)
-    trainer, batches, watching, begun = _resume(run, store, build) or build(fresh())
+    resumed = _resume(run, store, build)
+    trainer, batches, watching, begun = resumed or build(fresh())
+    if resumed:
+        _say_kept(run, trainer.engine, settings)
     about = machine(trainer.engine.device)  # before the hours in which packages may be replaced
     validate = functools.partial(_validate, run, dataset, trainer.engine)
     save = functools.partial(_save, store, watching, begun)
@@ -183,6 +186,12 @@ def _resume(run: Run, store: Store, build: Callable[[dict], tuple]):
         reason = "it holds more than weights" if pickled else str(error).strip().split("\n")[0][:100]
         tell(f"checkpoint {path} can't be used ({reason}): kept as {store.set_aside(path).name}, the run starts again")
         return None
+
+
+def _say_kept(run: Run, engine: training.Engine, settings: Settings) -> None:
+    """Says so where other settings were asked for than those of the run's beginning, which it keeps."""
+    if engine.device != settings.device or settings.precision not in ("auto", run.precision, engine.precision):
+        tell(f"{run.name} goes on as it was begun, on {engine.device} in {engine.precision}")
 
 
 # ------------------------------------------------------------------------------------------ taken over from others

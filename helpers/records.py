@@ -3,6 +3,7 @@ a record never runs code, and a file that can't be read is named with its reason
 
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -245,9 +246,12 @@ class Store:
                 Path(temporary).unlink(missing_ok=True)
 
     def set_aside(self, path: Path) -> Path:
-        """Moves a damaged file to `.work`, so that it is in nobody's way and not lost."""
+        """Moves a damaged file to `.work`, so that it is in nobody's way and not lost; gives where it is now."""
+        aside, numbers = self.work / f"{path.name}.damaged", itertools.count(2)
+        while os.path.lexists(aside):
+            aside = self.work / f"{path.name}.damaged.{next(numbers)}"
         with _named(path):
-            return path.rename(self.work / (path.name + ".damaged"))
+            return path.rename(aside)
 
     def set_aside_record(self, run: Run) -> Path:
         """Moves the damaged record of `run` to `.work`, and what lies beside it; gives where the record is now."""

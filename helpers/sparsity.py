@@ -206,9 +206,9 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
     The multiply-adds are those of `compact(model)` for an image of `shape` (C, H, W).
     """
     weights = [layer.weight.detach() for layer in layers(model).values()]
-    filters = torch.cat([units(weight) for weight in weights if weight.ndim > 2])
+    filters = [units(weight) > 0 for weight in weights if weight.ndim > 2]
     return {
-        "filters": (filters > 0).double().mean().item(),
+        "filters": torch.cat(filters).double().mean().item() if filters else 1.0,  # none was cut
         "weights": sum(int(weight.count_nonzero()) for weight in weights) / sum(weight.numel() for weight in weights),
         "multiply_adds": sum(multiply_adds(compact(model), shape)) / sum(multiply_adds(model, shape)),
     }
@@ -238,52 +238,58 @@ def compact(model: nn.Module) -> nn.Module:
     """The same function as `model` in evaluation mode, with the filters and units that only give zeros cut out.
 
     For models whose `features` and `classifier` are chains of convolution, batch norm, ReLU, pooling, dropout, flatten
-    and linear layers. A filter of zero is kept where batch norm makes a constant above zero of it. Raises ValueError
-    for anything else in the chain.
+    and linear layers. A filter of zero is kept where batch norm makes a constant of it that ReLU lets through. Raises
+    ValueError for anything else in the chain.
     """
     smaller = copy.deepcopy(model)
     stages = [*smaller.features, *smaller.classifier]
     for stage in stages:
-        if not isinstance(stage, (*PRUNABLE, *_PASSING, nn.BatchNorm2d, nn.Flatten)):
+        if not isinstance(stage, (*PRUNABLE, *_PASSING, nn.BatchNorm2d)):
             raise ValueError(f"a {type(stage).__name__} can't be made smaller: the network must be a chain of layers")
+        if getattr(stage, "groups", 1) > 1:
+            raise ValueError("a convolution in groups can't be made smaller: its filters see different inputs")
+        if isinstance(stage, nn.BatchNorm2d) and stage.running_mean is None:
+            raise ValueError("batch norm without running statistics can't be made smaller: its outputs are not fixed")
     ends = [i for i, stage in enumerate(stages) if isinstance(stage, PRUNABLE)]
     for here, there in zip(ends, ends[1:]):
         _cut(stages[here], stages[here + 1 : there], stages[there])
     return smaller
 
 
-_PASSING = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Dropout2d)  # these make zeros of zeros
+_PASSING = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Dropout2d, nn.Flatten)  # these make zeros of zeros
 
 
 def _cut(layer: nn.Module, between: list[nn.Module], after: nn.Module) -> None:
     """Cuts out of `layer` what reaches `after` as zero, and the inputs of `after` that it was."""
-    norm = next((stage for stage in between if isinstance(stage, nn.BatchNorm2d)), None)
-    empty = layer.weight.flatten(1).abs().amax(1) == 0
-    constant = layer.bias if layer.bias is not None else torch.zeros_like(layer.weight.flatten(1)[:, 0])
-    if norm is not None:
-        constant = (constant - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
-    rectified = any(isinstance(stage, nn.ReLU) for stage in between)
-    kept = ~(empty & ((constant <= 0) if rectified else (constant == 0)))
+    outputs = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
+    norms = [stage for stage in between if isinstance(stage, nn.BatchNorm2d)]
+    for stage in between:  # what becomes of a filter of zero, whose output is its bias everywhere
+        if stage in norms:
+            outputs = nn.functional.batch_norm(
+                outputs[None], stage.running_mean, stage.running_var, stage.weight, stage.bias, eps=stage.eps
+            )[0]
+        elif isinstance(stage, nn.ReLU):
+            outputs = outputs.relu()
+    kept = (layer.weight.flatten(1) != 0).any(1) | (outputs != 0)
     if not kept.any():
         kept[0] = True  # a layer needs one output
     copies = after.weight.shape[1] // len(kept)  # inputs of a linear layer for each channel that was flattened
     after.weight = nn.Parameter(after.weight[:, kept.repeat_interleave(copies)])
-    layer.weight = nn.Parameter(layer.weight[kept])
-    if layer.bias is not None:
-        layer.bias = nn.Parameter(layer.bias[kept])
-    if norm is not None:
+    for stage in (layer, *norms):
         for name in ("weight", "bias"):
-            setattr(norm, name, nn.Parameter(getattr(norm, name)[kept]))
+            if getattr(stage, name) is not None:
+                setattr(stage, name, nn.Parameter(getattr(stage, name)[kept]))
+    for norm in norms:
         norm.running_mean, norm.running_var = norm.running_mean[kept], norm.running_var[kept]
-    for stage in (layer, norm, after):
+    for stage in (layer, *norms, after):
         _say_sizes(stage)
 
 
-def _say_sizes(stage: nn.Module | None) -> None:
+def _say_sizes(stage: nn.Module) -> None:
     """Makes what a layer says of itself agree with its weights."""
     if isinstance(stage, nn.Linear):
         stage.out_features, stage.in_features = stage.weight.shape
     elif isinstance(stage, nn.BatchNorm2d):
-        stage.num_features = len(stage.weight)
-    elif stage is not None:
+        stage.num_features = len(stage.running_mean)
+    else:
         stage.out_channels, stage.in_channels = stage.weight.shape[:2]

@@ -103,12 +103,26 @@ def test_thinning_leaves_a_share_of_filters_and_scales_them(density):
 
 
 @pytest.mark.parametrize("kind, name, value", [
-    (LinBreg, "lr", 0.0), (LinBreg, "lam", -1.0), (LinBreg, "momentum", 1.0), (LinBreg, "delta", 0.0),
+    (LinBreg, "lr", -0.1), (LinBreg, "lam", -1.0), (LinBreg, "momentum", 1.0), (LinBreg, "delta", 0.0),
     (AdaBreg, "lr", math.nan), (AdaBreg, "betas", (0.9, 1.0)), (AdaBreg, "eps", 0.0),
 ])  # fmt: skip
 def test_a_value_that_is_not_allowed_is_named(kind, name, value):
     with pytest.raises(ValueError, match=f"{name} .* not allowed"):
         kind([{"params": [nn.Parameter(torch.ones(2))], "penalty": None}], **{"lr": 0.1, name: value})
+    optimizer = kind([nn.Parameter(torch.ones(2))], lr=0.1)
+    with pytest.raises(ValueError, match=f"{name} .* not allowed"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], name: value})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
+def test_a_rate_of_zero_is_allowed_and_moves_nothing(kind):
+    """A warm-up may start there."""
+    weight = nn.Parameter(torch.tensor([0.5, -2.0]))
+    optimizer = kind([{"params": [weight], "penalty": "l1"}], lr=0.0, lam=0.1)
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([0.5, -2.0]))
 
 
 @pytest.mark.parametrize("kind", [LinBreg, AdaBreg])

@@ -568,6 +568,7 @@ def test_the_compiled_step_takes_every_penalised_weight(kind, memory_format, lef
     lambda weight: weight.bfloat16(), lambda weight: weight.transpose(0, 1),
     lambda weight: weight.permute(3, 0, 1, 2),
 ], ids=["bfloat16", "transposed", "permuted"])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:weights of 16 bits")
 def test_what_the_compiled_step_does_not_take_goes_the_usual_way(kind, plain, change):
     results = []
     for each in (kind, plain):
@@ -672,6 +673,13 @@ def test_no_penalty_at_all_gets_a_warning(kind):
         kind(net().parameters(), lr=0.1)
 
 
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_too_coarse_for_z_get_a_warning(kind, dtype):
+    with pytest.warns(UserWarning, match="keep the weights in float32"):
+        kind(dessilbi.param_groups(net().to(dtype)), lr=0.1)
+
+
 def test_gamma_of_what_has_none():
     model = net()
     optimizer = make(DessiLBI, model)
@@ -701,6 +709,15 @@ def test_only_some_layers_can_be_penalised():
     assert groups["group"] == ["features.conv3.weight"] and "l1" not in groups and len(groups[None]) == 9
     with pytest.raises(ValueError, match="'conv3' is no convolution or linear layer of the model: it has feat"):
         dessilbi.param_groups(models.LeNet(), only=["conv3"])
+    one_name = dessilbi.param_groups(models.LeNet(), only="features.conv3")
+    assert names_by_penalty(one_name) == groups
+
+
+def test_a_weight_that_is_computed_is_not_passed_over_in_silence():
+    model = nn.Sequential(nn.Linear(3, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
+    with pytest.raises(ValueError, match="the weight of '1' is computed from other parameters"):
+        dessilbi.param_groups(model)
+    assert names_by_penalty(dessilbi.param_groups(model, only="0"))["l1"] == ["0.weight"]
 
 
 @pytest.mark.parametrize("name", ["MyNet", "MyResNet9", "VGG", "LeNet"])

@@ -346,10 +346,14 @@ def test_one_process_at_a_time_and_half_written_files_swept_away(store):
     assert not store.running(RUN)
 
 
-def test_a_damaged_file_set_aside_is_not_lost(store):
-    store.write(record_of())
-    content = store.path(RUN).read_bytes()
-    assert store.set_aside(store.path(RUN)).read_bytes() == content
+def test_damaged_files_set_aside_are_not_lost(store):
+    store.prepare()
+    aside = []
+    for content in (b"first", b"second", b"third"):
+        store.path(RUN).write_bytes(content)
+        aside.append(store.set_aside(store.path(RUN)))
+    assert [path.read_bytes() for path in aside] == [b"first", b"second", b"third"]
+    assert [path.name for path in aside] == [f"{RUN.name}.json.damaged{end}" for end in ("", ".2", ".3")]
     assert store.scan() == ({}, {})
 
 

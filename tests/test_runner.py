@@ -463,6 +463,14 @@ def test_a_checkpoint_that_cant_be_used_is_named_and_set_aside(kind, store, undi
     assert_same(NET, store, undisturbed)
 
 
+@pytest.mark.parametrize("precision, told", [("auto", 0), ("float32", 0), ("bfloat16", 1)])
+def test_settings_that_a_run_begun_does_not_take_are_told(precision, told, store, undisturbed, capsys):
+    half_done(store)
+    runner.work([NET], store, runner.Settings(precision=precision))
+    assert capsys.readouterr().err.count(f"{NET.name} goes on as it was begun, on cpu in float32") == told
+    assert_same(NET, store, undisturbed)
+
+
 def test_a_checkpoint_from_before_it_named_its_origin_is_continued(store, undisturbed, capsys):
     state = half_done(store)
     del state["origin"]

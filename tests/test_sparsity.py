@@ -278,6 +278,48 @@ def test_a_filter_that_batch_norm_makes_a_constant_of_is_kept():
     torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
 
 
+NORM, RELU = nn.BatchNorm2d(4), nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    "between, left",
+    [
+        ([RELU, NORM], 4),  # batch norm makes a constant of the zeros that ReLU gives
+        ([NORM, RELU], 3),
+        ([NORM, RELU, nn.BatchNorm2d(4)], 4),
+        ([nn.BatchNorm2d(4, affine=False), RELU], 4),
+        ([nn.BatchNorm2d(4), NORM, RELU], 3),
+    ],
+    ids=str,
+)
+def test_what_becomes_of_zeros_is_followed_layer_by_layer(between, left):
+    model = copy.deepcopy(Chain([nn.Conv2d(1, 4, 3), *between, nn.Conv2d(4, 2, 3), RELU],
+                                [nn.Flatten(), nn.Linear(2 * 16, 3)])).eval()  # fmt: skip
+    with torch.no_grad():
+        for stage in model.features:
+            if isinstance(stage, nn.BatchNorm2d):
+                stage.running_mean[:] = torch.tensor([0.0, 0.1, -0.1, 0.2])
+                if stage.affine:
+                    stage.bias[:] = torch.tensor([0.1, 0.1, -0.5, 0.1])
+        model.features[0].weight[2], model.features[0].bias[2] = 0, 0
+    smaller = sparsity.compact(model)
+    torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
+    assert smaller.features[0].out_channels == left == smaller.features[len(between) + 1].in_channels
+    assert all(stage.num_features == left for stage in smaller.features if isinstance(stage, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize(
+    "stages, reason",
+    [
+        ([nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=2)], "a convolution in groups"),
+        ([nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)], "batch norm without running statistics"),
+    ],
+)
+def test_a_layer_that_has_no_smaller_form_is_named(stages, reason):
+    with pytest.raises(ValueError, match=f"{reason} can't be made smaller: "):
+        sparsity.compact(Chain(stages, [nn.Flatten(), nn.Linear(64, 3)]))
+
+
 def test_a_filter_takes_all_its_flattened_inputs_along():
     """Six maps of 2×2 are flattened to 24 inputs: those of a map that is cut lie side by side."""
     model = small()
@@ -314,6 +356,16 @@ def test_summary_by_hand():
         "weights": pytest.approx((weights - 18) / weights),
         "multiply_adds": pytest.approx((first / 2 + second / 2 + rest) / (first + second + rest)),
     }
+
+
+def test_summary_of_linear_layers_alone():
+    model = Chain([nn.Flatten()], [nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 2)])
+    with torch.no_grad():
+        model.classifier[0].weight[0], model.classifier[0].bias[0] = 0, 0
+    left = 3 * 66 / (4 * 66)
+    assert sparsity.summary(model, (1, 8, 8)) == {
+        "filters": 1.0, "weights": pytest.approx(1 - 64 / 264), "multiply_adds": pytest.approx(left)
+    }  # fmt: skip
 
 
 def test_nothing_changes_the_model_it_is_given():
