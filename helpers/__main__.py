@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 Results = Annotated[str | None, typer.Option(help="Folder of records and checkpoints, in place of results/.")]
 Section = Annotated[str | None, typer.Option(help="One section: 1, 1.9, …")]
-Table = Annotated[str | None, typer.Option(help='One table, by its name or a part of it: "dropout".')]
+Table = Annotated[str | None, typer.Option(help='One table, by its name or a part of it: "dropout", "3.1 optimizer".')]
 RowName = Annotated[str | None, typer.Option(help='One row, by its label or a part of it: "cross".')]
 Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; without it, laptop and then paper.")]
 

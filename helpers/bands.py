@@ -18,11 +18,15 @@ PLATEAU = 0.02  # how near to the loss of guessing a run has to end to be called
 
 
 def networks(rows: Mapping[str, Run], selection: Mapping[str, list[Record]]) -> dict[str, dict[str, list[Record]]]:
-    """The rows of a table by network, "VGG-A" and "VGG-A + BN": each a mapping of "lr <rate>" → records."""
+    """The rows of a table by network, "VGG-A" and "VGG-A + BN": each a mapping of "lr <rate>" → records.
+
+    A second row with the same network and rate goes by its label.
+    """
     found: dict[str, dict[str, list[Record]]] = {PLAIN: {}, NORMED: {}}
     for label, run in rows.items():
         name = NORMED if run.options.get("batch_norm", True) else PLAIN
-        found[name][f"lr {run.lr:g}"] = selection[label]
+        rate = f"lr {run.lr:g}"
+        found[name][label if rate in found[name] else rate] = selection[label]
     return found
 
 

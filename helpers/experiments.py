@@ -582,8 +582,13 @@ def find(what: str, name: str, names) -> str:
     raise UnknownName(f"{what} {name!r} is unknown: did you mean {' or '.join(repr(n) for n in near)}?")
 
 
+def title(section: str, table: str) -> str:
+    """A table's name with its section's number."""
+    return table if table[0].isdigit() else f"{section} {table}"
+
+
 def rows(section: str | None = None, table: str | None = None, row: str | None = None) -> list[Row]:
-    """The declared rows, all of them or those of one section, table or label. Raises UnknownName."""
+    """The declared rows, all of them or those of one section, table (as in `title`) or label. Raises UnknownName."""
     chosen = list(_all_rows())
     if section is not None:
         # A section is exact: "1" is not short for "1.9".
@@ -591,8 +596,8 @@ def rows(section: str | None = None, table: str | None = None, row: str | None =
             raise UnknownName(f"section {section!r} is unknown: there are {', '.join(SECTIONS)}")
         chosen = [each for each in chosen if each.section == section]
     if table is not None:
-        table = find("table", table, [each.table for each in chosen])
-        chosen = [each for each in chosen if each.table == table]
+        named = find("table", table, [title(each.section, each.table) for each in chosen])
+        chosen = [each for each in chosen if title(each.section, each.table) == named]
     if row is not None:
         row = find("row", row, [each.label for each in chosen])
         chosen = [each for each in chosen if each.label == row]

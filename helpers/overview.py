@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from helpers import experiments, pruning, readings, records, tables
-from helpers.experiments import SECTIONS
+from helpers.experiments import SECTIONS, title
 from helpers.records import ROOT, Record, RecordError, Selection, Store
 from helpers.reported import AUTHORS_PRUNED, PRUNED, reported
 from helpers.tables import DASH, Links, Table
@@ -134,11 +134,6 @@ def sparse_table(store: Store) -> Table:
     """How much of LeNet's conv3 can go: the report, the authors' network, and ours."""
     stated = {"the report": PRUNED["conv3"], "the authors' network": AUTHORS_PRUNED}
     return pruning.sizes_kept(sparse_rows(store), store, stated=stated)
-
-
-def title(section: str, table: str) -> str:
-    """A table's name with its section's number."""
-    return table if table[0].isdigit() else f"{section} {table}"
 
 
 def _place(each: Headline) -> Links | str:

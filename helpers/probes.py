@@ -4,6 +4,7 @@ random state are left as they were found."""
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -103,11 +104,15 @@ def silent(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
     """Name of each ReLU → share (0 to 1) of its channels or units that give 0 everywhere on all of `images`.
 
     `images` (N, C, H, W) as the model takes them; it is looked at in evaluation mode. A unit that is silent on all
-    images passes no gradient on, and so learns nothing more.
+    images passes no gradient on, and so learns nothing more. A ReLU used more than once has a name for each use.
     """
     heard: dict[str, torch.Tensor] = {}
+    uses: Counter[str] = Counter()
 
     def listen(name: str, _module, _inputs, output: torch.Tensor) -> None:
+        uses[name] += 1
+        if uses[name] > 1:
+            name = f"{name}, use {uses[name]}"
         loud = (output > 0).flatten(2).any(2) if output.ndim > 2 else output > 0
         heard[name] = heard.get(name, False) | loud.any(0)
 
@@ -117,6 +122,7 @@ def silent(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
         with _as_found(model):
             model.eval()
             for batch in images.split(500):
+                uses.clear()
                 model(batch)
     finally:
         for hook in hooks:

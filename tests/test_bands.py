@@ -181,6 +181,8 @@ def test_rows_are_sorted_by_network_and_rate():
     rows = {"one": vgg(1e-3), "two": vgg(2e-3, False)}
     found = {"one": ["x"], "two": []}
     assert bands.networks(rows, found) == {"VGG-A": {"lr 0.002": []}, "VGG-A + BN": {"lr 0.001": ["x"]}}
+    rows["without momentum"], found["without momentum"] = vgg(1e-3), ["y"]  # the same rate again
+    assert bands.networks(rows, found)["VGG-A + BN"] == {"lr 0.001": ["x"], "without momentum": ["y"]}
 
 
 def test_bands_in_words():

@@ -553,9 +553,10 @@ def test_find_takes_a_name_or_the_only_one_that_contains_it():
 
 @pytest.mark.parametrize("call, words", [
     (lambda: rows(section="2.7"), ("section '2.7'", "1.9")),
-    (lambda: rows(table="kernel"), ("table 'kernel'", "'1.6 kernels'", "'kernel of one block'")),
+    (lambda: rows(table="kernel"), ("table 'kernel'", "'1.6 kernels'", "'1.9 kernel of one block'")),
     (lambda: rows(table="drpout"), ("table 'drpout'", "'1.3 dropout after each conv'")),
-    (lambda: rows(table="momentun"), ("table 'momentun'", "'momentum'")),
+    (lambda: rows(table="momentun"), ("table 'momentun'", "'1.9 momentum'")),
+    (lambda: rows(table="optimizer"), ("table 'optimizer'", "'1.5 optimizer'", "'3.1 optimizer'")),
     (lambda: rows(section="1", table="final"), ("table 'final'",)),
     (lambda: rows(table="1.3 dropout", row="0.4"), ("row '0.4'", "'0.5'", "'0.3'")),
     (lambda: rows(table="1.4 loss", row=""), ("row ''", "'NLL'")),
@@ -581,6 +582,8 @@ def test_rows_are_chosen_by_section_table_and_label():
     assert {row.section for row in rows(section="1")} == {"1"}  # and not 1.9
     assert [row.label for row in rows(section="1", table="1.4 loss")] == ["NLL", "cross-entropy"]
     assert [row.run for row in rows(table="momentum", row="0.9")] == [experiments.moving]
+    assert rows(table="1.9 momentum") == rows(table="momentum")  # as the README has it
+    assert {row.section for row in rows(table="3.1 optimizer")} == {"3.1"}
     assert len(rows(row="tanh")) == 2
 
 

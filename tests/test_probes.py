@@ -525,6 +525,16 @@ def test_silent_channels_and_units_are_counted():
     assert probes.silent(model, images) == {"1": 0.25, "4": 0.5}
 
 
+def test_a_relu_that_is_used_twice_is_counted_at_each_use():
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Linear(1, 4), relu, nn.Linear(4, 2), relu)
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0], [-1.0], [-1.0], [-1.0]]))
+        model[2].weight.copy_(torch.tensor([[1.0] * 4, [-1.0] * 4]))
+        model[0].bias.zero_(), model[2].bias.zero_()
+    assert probes.silent(model, torch.ones(600, 1)) == {"1": 0.75, "1, use 2": 0.5}
+
+
 def test_looking_for_silent_units_leaves_the_model_as_it_was():
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Dropout(0.5)).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
