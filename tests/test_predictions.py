@@ -68,3 +68,11 @@ def test_filters_of_one_grey_and_of_contrasts_are_counted():
     )
     # One colour of three: 1/3 · √3 = 0.58, neither of the two.
     assert predictions.colours(np.stack([grey, contrast, red])) == (1, 1)
+
+
+@pytest.mark.parametrize("share, counted", [(0.95, (1, 0)), (0.85, (0, 0)), (0.55, (0, 0)), (0.45, (0, 1))])
+def test_the_limits_of_grey_and_of_contrast(share, counted):
+    """A part along grey, (1, 1, 1)/√3, and one across it, (1, −1, 0)/√2."""
+    along, across = np.ones(3) / 3**0.5, np.array([1.0, -1, 0]) / 2**0.5
+    weights = share * along + (1 - share**2) ** 0.5 * across
+    assert predictions.colours(weights[None, :, None, None]) == counted

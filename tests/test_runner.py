@@ -246,6 +246,16 @@ def test_pruned_accuracies_are_recorded(store):
     assert {name for name in arrays if name.startswith("pruned")} == names
     assert all(arrays[name].shape == (20,) for name in names)
     assert arrays["pruned_support_conv3_test"][0] == pytest.approx(record.test.accuracy)
+    assert arrays["pruned_support_conv3_validation"][0] == pytest.approx(record.history["validation_accuracy"][-1])
+
+
+def test_silent_units_are_looked_for_on_validation_images(store, monkeypatch):
+    seen = []
+    monkeypatch.setattr(making.probes, "silent", lambda model, images: seen.append(images) or {"relu": 0.25})
+    (record,) = runner.work([DIGITS], store)
+    dataset = data.load("mnist")
+    assert torch.equal(seen[0].cpu(), dataset.prepare(dataset.validation.images[: DIGITS.images], DIGITS.normalize))
+    assert store.arrays(record)["silent"].tolist() == [0.25]
 
 
 @pytest.mark.parametrize("random", [False, True])

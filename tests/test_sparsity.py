@@ -132,6 +132,20 @@ def test_the_order_of_weights_that_never_entered_is_still_that_of_their_size():
     assert order[0, 0] > order[0, 1]
 
 
+def test_what_never_entered_is_below_the_latest_that_did():
+    """However large: the longest runs here have 200 epochs."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1))
+    with torch.no_grad():
+        model[0].weight[:, 0, 0, 0] = torch.tensor([50.0, 0.1])
+    order = sparsity.pruning_order(model, {"0.weight": torch.tensor([sparsity.NEVER, 200])})["0"]
+    assert order[0] < order[1]
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Conv3d(1, 2, 1), nn.Linear(1, 2)])
+def test_convolutions_of_any_dimension_and_linear_layers_are_pruned(layer):
+    assert list(sparsity.layers(nn.Sequential(layer, nn.ReLU()))) == ["0"]
+
+
 # ------------------------------------------------------------------------------------------ pruning
 
 
@@ -250,6 +264,16 @@ def test_sizes_of_what_is_left_by_hand():
     # 60 filters of 16·5·5 weights and a bias each, and 60 inputs of each of 84 units.
     assert half["parameters"] == 61706 - 60 * 401 - 60 * 84 and 0 < half["multiply_adds"] < 1
     assert whole["apart"] == 0 and half["apart"] < 1e-5
+
+
+def test_sizes_tell_a_smaller_network_that_gives_something_else(monkeypatch):
+    model, images = models.LeNet().eval(), torch.rand(3, 1, 28, 28)
+    shifted = copy.deepcopy(model)
+    with torch.no_grad():
+        shifted.classifier.fc2.bias[4] += 0.25
+    monkeypatch.setattr(sparsity, "compact", lambda cut: shifted)
+    (found,) = sparsity.sizes(model, sparsity.pruning_order(model), (0.0,), ["features.conv3"], images)
+    assert found["apart"] == pytest.approx(0.25, abs=1e-5)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
