@@ -226,7 +226,13 @@ def main() -> int:
         code = _exit_status(error)
         if code is None:
             raise
-        return _fail(error.format_message() if hasattr(error, "format_message") else str(error), code)
+        return _fail(_words(error), code)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return error.format_message() if hasattr(error, "format_message") else str(error)
 
 
 def _exit_status(error: Exception) -> int | None:

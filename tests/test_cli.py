@@ -147,6 +147,11 @@ def test_a_readme_that_is_no_text_is_told_in_one_line(command, tmp_path):
     assert errors[0].startswith(f"helpers: {tmp_path}/README.md is no text in UTF-8")
 
 
+def test_a_readme_that_is_not_there_is_told_without_its_number(command, tmp_path):
+    code, out, errors = command("readme", tmp_path / "none.md")
+    assert (code, out, errors) == (1, "", [f"helpers: {tmp_path}/none.md: No such file or directory"])
+
+
 def test_a_broken_notebook_is_told_in_one_line(command, monkeypatch, tmp_path):
     monkeypatch.setenv("RECORDS_ONLY", "1")
     (tmp_path / "01.ipynb").write_text("no JSON")
