@@ -49,6 +49,12 @@ class Paper(Writer):
         content = [self.caption(block), _typst("], fitted(["), self.text(block.body)]
         return "\n\n".join([opening, *content, closing])
 
+    def caption(self, block: Float) -> str:
+        """The caption, of which the lists of tables and figures show the first sentence alone."""
+        first, *rest = re.split(r"(?<=\.) (?=[A-Z])", block.caption, maxsplit=1)
+        shown = f"**{block.name}.** {self.text(first)}"
+        return f"{shown}`#beyond[ `{{=typst}}{self.text(rest[0])}`]`{{=typst}}" if rest else shown
+
     def page(self, chapter: Chapter) -> str:
         return f"{{#chapter-{chapter.path.stem}}}\n{super().page(chapter).lstrip()}"
 

@@ -67,7 +67,12 @@ def folder(tmp_path_factory):
     write(
         root / "notebooks" / "02_second.ipynb",
         new_markdown_cell("# Second chapter\n\nIt is about DessiLBI."),
-        code("figure", result(svg=SVG.format(50), plain="Figure"), caption="Far.", label="fig-far"),
+        code(
+            "figure",
+            result(svg=SVG.format(50), plain="Figure"),
+            caption="Far. Beyond, [next](02_second.ipynb).",
+            label="fig-far",
+        ),
         code("reading", result(md="The loss is **0.512**, see [Table](#tab-long).", plain="<Markdown>")),
         code("long", long, label="tab-long"),
         code("hidden", result(plain="nobody reads this"), tags=["remove-cell"]),
@@ -149,6 +154,13 @@ def test_the_pdf_has_contents_page_numbers_and_whole_tables(printed):
     assert pages[2].split()[-1] == "3"
     assert "2 tables and 2 figures" in " ".join(pages[0].split())
     assert len(re.findall(r"run +loss", printed)) == 2  # the head again on the table's second page
+
+
+def test_the_list_of_figures_has_the_first_sentence_of_a_caption(page, printed):
+    contents = printed.split("\f")[1]
+    assert "Figure 2. Far." in contents and "Beyond" not in contents
+    assert printed.count("Figure 2. Far. Beyond, next.") == 1
+    assert "Figure 2. Far. Beyond, next." in text_of(page("02_second"))
 
 
 def test_no_word_of_the_pdf_lies_outside_the_margins(folder, printed):
