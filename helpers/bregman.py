@@ -15,6 +15,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from helpers import dessilbi
+
+ALLOWED = {  # name: (test, in words)
+    **dessilbi.ALLOWED,
+    "lam": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
+    "delta": (lambda v: 0 < v < math.inf, "above 0 and finite"),
+}
+
 
 def threshold(penalty: str | None, lam: float, v: Tensor) -> float:
     """λ√n for filters of n weights, λ for single weights, 0 without a penalty."""
@@ -62,7 +70,7 @@ class _Bregman(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict) -> None:
         super().add_param_group(param_group)
         try:
-            _check(self.param_groups[-1])
+            dessilbi.check(self.param_groups[-1], len(self.param_groups) - 1, ALLOWED)
         except ValueError:
             self.param_groups.pop()
             raise
@@ -84,26 +92,6 @@ class _Bregman(torch.optim.Optimizer):
                     state["v"].sub_(self._direction(p.grad, state, group), alpha=group["lr"])
                     p.copy_(prox(delta * state["v"], delta * at, penalty))
         return loss
-
-
-_ALLOWED = {  # name: (test, in words)
-    "lr": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
-    "lam": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
-    "delta": (lambda v: 0 < v < math.inf, "above 0 and finite"),
-    "momentum": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
-    "betas": (lambda v: len(v) == 2 and all(0 <= beta < 1 for beta in v), "two numbers of at least 0 and below 1"),
-    "eps": (lambda v: 0 < v < math.inf, "above 0 and finite"),
-    "penalty": (lambda v: v in ("group", "l1", None), 'one of "group", "l1" and None'),
-}
-
-
-def _check(group: dict) -> None:
-    """Raises ValueError for a value that is not allowed, or a parameter that can't take its group's penalty."""
-    for name, (allowed, words) in _ALLOWED.items():
-        if name in group and not allowed(group[name]):
-            raise ValueError(f"{name} {group[name]!r} is not allowed: it must be {words}")
-    if group["penalty"] == "group" and any(p.ndim < 2 for p in group["params"]):
-        raise ValueError('penalty "group" is for weights of two dimensions or more: others have no filters')
 
 
 def _mean(state: dict, name: str, gradient: Tensor) -> Tensor:

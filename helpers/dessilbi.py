@@ -115,7 +115,7 @@ class _SplitLBI(torch.optim.Optimizer):
     """What both optimizers share: groups with a penalty, Z beside W, and the step over all of them."""
 
     def __init__(self, params, defaults: dict):
-        _check(defaults)
+        check(defaults)
         if defaults["fused"]:
             _kernel()  # so that a compiler that is missing shows here
         super().__init__(params, {**defaults, "penalty": None})
@@ -126,7 +126,7 @@ class _SplitLBI(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict) -> None:
         super().add_param_group(param_group)
         try:
-            _check(self.param_groups[-1], len(self.param_groups) - 1)
+            check(self.param_groups[-1], len(self.param_groups) - 1)
         except ValueError:
             self.param_groups.pop()
             raise
@@ -301,7 +301,7 @@ def param_groups(model: nn.Module, only: str | Iterable[str] | None = None) -> l
 
 # ------------------------------------------------------------------------------------------ what is allowed
 
-_ALLOWED = {  # name: (test, in words)
+ALLOWED = {  # name: (test, in words)
     "lr": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
     "kappa": (lambda v: 0 < v < math.inf, "above 0 and finite"),
     "mu": (lambda v: v > 0, "above 0"),
@@ -314,10 +314,10 @@ _ALLOWED = {  # name: (test, in words)
 }
 
 
-def _check(values: dict, index: int = 0) -> None:
+def check(values: dict, index: int = 0, allowed: dict = ALLOWED) -> None:
     """Raises ValueError for a value that is not allowed, or a parameter that can't take its group's penalty."""
-    for name, (allowed, words) in _ALLOWED.items():
-        if name in values and not allowed(values[name]):
+    for name, (fits, words) in allowed.items():
+        if name in values and not fits(values[name]):
             raise ValueError(f"{name} {values[name]!r} is not allowed: it must be {words}")
     if values.get("penalty") == "group":
         names = values.get("param_names") or [f"{i} of group {index}" for i in range(len(values["params"]))]
