@@ -632,10 +632,10 @@ def estimated_seconds(run: Run) -> float:
 
 
 def outlook(runs: Collection[Run]) -> str:
-    """What making some runs means, in words: "3 runs to make, about 1.5 hours of one core"."""
+    """What making some runs means, in words: "3 runs to make, about 1.5 hours of one core with bfloat16"."""
     minutes = sum(map(estimated_seconds, runs)) / 60
     time = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
-    return f"{len(runs)} run{'s' * (len(runs) != 1)} to make, about {time} of one core"
+    return f"{len(runs)} run{'s' * (len(runs) != 1)} to make, about {time} of one core with bfloat16"
 
 
 @functools.lru_cache

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import math
 import time
+import timeit
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -53,7 +54,10 @@ def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "
     Sound is one whose first loss is within 5 % of float32's. `precision` other than "auto" leaves the memory format to
     be chosen.
     """
-    precisions = ("float32", "bfloat16") if precision == "auto" else (precision,)
+    if precision != "auto":
+        precisions = (precision,)
+    else:
+        precisions = ("float32",) if emulates_bfloat16(device) else ("float32", "bfloat16")
     engines = [Engine(device, p, layout, threads) for p in precisions for layout in ("contiguous", "channels_last")]
     shape = (1, 28, 28) if run.data == "mnist" else (3, 32, 32)
     images = torch.randn(run.batch_size, *shape, generator=torch.Generator().manual_seed(0))
@@ -65,6 +69,19 @@ def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "
         for engine in sound:
             trials[engine].time()
     return min(sound, key=lambda engine: trials[engine].seconds)
+
+
+def emulates_bfloat16(device: str = "cpu") -> bool:
+    """Whether `device` multiplies matrices several times as slowly in bfloat16 as in float32.
+
+    It then has no unit for it, and a single training step of VGG-A can take minutes: not even a trial pays.
+    """
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(256, 256, device=device, dtype=dtype)
+        return min(timeit.repeat(lambda: (matrix @ matrix)[0, 0].item(), number=1, repeat=3))
+
+    return seconds(torch.bfloat16) > 4 * seconds(torch.float32)
 
 
 class _Trial:

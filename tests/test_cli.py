@@ -323,7 +323,7 @@ def test_ctrl_c_while_the_workers_start(tmp_path):
         pytest.skip(f"needs the real CIFAR-10: {fault}")
     options = [*HELPERS, "run", "--table", "1.6 kernels", "--budget", "smoke", "--workers", "2", "--results", tmp_path]
     with subprocess.Popen(options, stderr=subprocess.PIPE, start_new_session=True) as process:
-        assert b"3 runs to make, about a minute of one core, 2 at a time" in process.stderr.readline()
+        assert b"3 runs to make, about a minute of one core with bfloat16, 2 at a time" in process.stderr.readline()
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)
         rest = process.stderr.read().decode().splitlines()

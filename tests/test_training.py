@@ -570,6 +570,12 @@ CANDIDATES = [Engine("cpu", precision, layout, 1)
               for precision in ("float32", "bfloat16") for layout in ("contiguous", "channels_last")]  # fmt: skip
 
 
+@pytest.fixture
+def emulated(monkeypatch):
+    """Sets whether the processor merely emulates bfloat16, whatever the one at hand does."""
+    return lambda value: monkeypatch.setattr(training, "emulates_bfloat16", lambda device: value)
+
+
 def test_the_engine_chosen_is_a_candidate():
     assert training.choose_engine(LENET) in CANDIDATES
     assert training.choose_engine(LENET, threads=1, precision="bfloat16").precision == "bfloat16"
@@ -586,22 +592,41 @@ def steps_that_take(monkeypatch, seconds, loss):
 
 
 @pytest.mark.parametrize("fastest", CANDIDATES, ids=lambda engine: f"{engine.precision} {engine.memory_format}")
-def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, fastest):
+def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest):
+    emulated(False)
     steps_that_take(monkeypatch, lambda engine: 0.001 if engine == fastest else 0.05, lambda engine: 2.3)
     assert training.choose_engine(LENET) == fastest
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_precision_asked_for_is_kept_though_the_other_is_faster(monkeypatch, precision):
+@pytest.mark.parametrize("emulates", [False, True])
+def test_a_precision_asked_for_is_kept_though_the_other_is_faster(monkeypatch, emulated, precision, emulates):
+    emulated(emulates)
     steps_that_take(monkeypatch, lambda engine: 0.01 if engine.precision == precision else 0.0, lambda engine: 2.3)
     assert training.choose_engine(LENET, precision=precision).precision == precision
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 2.3 * 1.06, 2.3 * 0.94, -2.3])
-def test_an_unsound_engine_is_not_chosen_however_fast(monkeypatch, loss):
+def test_an_unsound_engine_is_not_chosen_however_fast(monkeypatch, emulated, loss):
+    emulated(False)
     steps_that_take(monkeypatch, lambda engine: 0.0 if engine.precision == "bfloat16" else 0.01,
                     lambda engine: loss if engine.precision == "bfloat16" else 2.3)  # fmt: skip
     assert training.choose_engine(LENET).precision == "float32"
+
+
+def test_not_one_step_is_tried_in_a_bfloat16_that_is_emulated(monkeypatch, emulated):
+    emulated(True)
+    tried = set()
+    steps_that_take(monkeypatch, lambda engine: tried.add(engine.precision) or 0.0, lambda engine: 2.3)
+    assert training.choose_engine(LENET).precision == "float32"
+    assert tried == {"float32"}
+
+
+@pytest.mark.parametrize("times, emulates", [(1, False), (3, False), (5, True), (100, True)])
+def test_bfloat16_is_emulated_where_its_products_take_several_times_as_long(monkeypatch, times, emulates):
+    seconds = iter([0.02 * times, 0.02])
+    monkeypatch.setattr(training.timeit, "repeat", lambda step, **options: step() and [next(seconds)] * 3)
+    assert training.emulates_bfloat16() == emulates
 
 
 # ------------------------------------------------------------------------------------------ measuring
