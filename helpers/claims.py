@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """Rows that a claim rests on: `labels` of the `runs` of one table, which are shown, and so chosen, together."""
+    """Rows that a claim rests on: `labels` of the `runs` of one table, all of the largest budget that has them all."""
 
     section: str
     table: str
@@ -82,7 +82,11 @@ class Rows:
     def better(self, row: str, other: str) -> Part:
         """That `row` is more accurate than `other`, by more than noise."""
         gap = readings.gap(self.found, row, other)
-        said = self._fallen(row, other) if gap is None else self._with_noise(gap, row, other) + self._again(row, other)
+        said = (
+            self._fallen(row, other)
+            if gap is None
+            else self._with_noise(gap, row, other) + self.again(readings.gap, row, other)
+        )
         return Part(readings.verdict(self.found, row, other, self.sigma), f"{row} less {other}: {said}")
 
     def no_better(self, row: str, other: str) -> Part:
@@ -137,7 +141,8 @@ class Rows:
         if ours is None or theirs is None:
             return Part("does not hold" if ours is None else "holds", "one of the two diverged")
         verdict = self._beyond(theirs - ours, row, other)
-        return Part(verdict, f"training ahead of validation by {tables.signed(ours)} after {tables.signed(theirs)}")
+        words = f"{row} {tables.signed(ours)}, {other} {tables.signed(theirs)}"
+        return Part(verdict, f"training ahead of validation by: {words}")
 
     def arrays(self, label: str) -> list[dict[str, np.ndarray]]:
         """The series beside each record of a row; none where they can't be read."""
@@ -148,12 +153,12 @@ class Rows:
         """The same rows at "laptop", which has the seeds."""
         return records.select(self.rest.runs, self.store, "laptop")
 
-    def _again(self, row: str, other: str) -> str:
-        """The difference at "laptop", in words, where more seeds are behind it than behind the one at hand."""
+    def again(self, gap: Callable, row: str, other: str) -> str:
+        """A difference (`gap`) at "laptop", in words, where more seeds are behind it than behind the one at hand."""
         counts = [len(records.accuracies(self.seeds[label])) for label in (row, other)]
         if min(counts) <= max(self._counts(row, other)):
             return ""
-        return f" (at laptop {tables.signed(readings.gap(self.seeds, row, other))}, n = {min(counts)})"
+        return f" (at laptop {tables.signed(gap(self.seeds, row, other))}, n = {min(counts)})"
 
     def _counts(self, *labels: str) -> list[int]:
         return [len(records.accuracies(self.found[label])) for label in labels]
@@ -249,11 +254,14 @@ def _jumps(rows: Rows, label: str) -> Part:
 
 
 def levels_off(rows: Rows) -> list[Part]:
-    """Of the mean curves over the seeds."""
+    """Of the mean curves over the seeds, each point the mean over one cycle of the rate."""
     found = rows.found["final"]
     if any(record.state == "diverged" for record in found):
         return [Part("does not hold", tables.measured(found))]
-    accuracy, loss = (readings.mean_curve(found, f"validation_{what}") for what in ("accuracy", "loss"))
+    accuracy, loss = (
+        readings.over_cycles(readings.mean_curve(found, f"validation_{what}"), found[0].run)
+        for what in ("accuracy", "loss")
+    )
     if min(len(accuracy), len(loss)) < 4 or not np.isfinite([*accuracy, *loss]).all():
         return _unmeasured("curves")
     quarter, lowest = len(accuracy) // 4, int(loss.argmin())
@@ -261,11 +269,15 @@ def levels_off(rows: Rows) -> list[Part]:
     early = (loss[0] - loss[: len(loss) // 2].min()) / max(loss[0] - loss[lowest], 1e-9)
     rise = loss[-1] - loss[lowest]
     return [
-        _bounded(late, at_most=LITTLE, words=f"accuracy in the last quarter {tables.signed(late)}"),
+        _bounded(
+            abs(late),
+            at_most=LITTLE,
+            words=f"accuracy {tables.signed(late)} from the quarter before the last to the last",
+        ),
         _bounded(early, at_least=0.5, words=f"{100 * early:.0f} % of the loss's fall in the first half"),
         Part(
             _yes(0 < rise < SLIGHT_RISE * (loss[0] - loss[lowest])),
-            f"loss {loss[lowest]:.3f} after epoch {lowest + 1}, {loss[-1]:.3f} at the end",
+            f"loss, mean over a cycle, {loss[lowest]:.3f} at its lowest, {loss[-1]:.3f} at the end",
         ),
     ]
 
@@ -275,17 +287,23 @@ def vgg_accuracy(rows: Rows) -> list[Part]:
     if gap is None:
         return [higher]
     faster = readings.rises_faster(rows.found, NORMED, PLAIN, rows.seeds)
-    return [higher, Part(faster, f"mean over the epochs {tables.signed(gap)}")]
+    again = rows.again(readings.epochs_gap, NORMED, PLAIN)
+    return [higher, Part(faster, f"mean over the epochs {tables.signed(gap)}{again}")]
 
 
-def landscape(what: str, words: Sequence[str], rows: Rows) -> list[Part]:
-    """That a step-level series is what `words` say with batch norm: "lower", "narrower" or "steadier"."""
-    plain, normed = bands.networks(rows.rest.runs, rows.found).values()
+def landscape(what: str, words: Sequence[str], rows: Rows, unjudged: Sequence[str] = ()) -> list[Part]:
+    """That a step-level series is what `words` say with batch norm: "lower", "narrower" or "steadier".
+
+    What is `unjudged` is said as well: it is no part of the claim, but a reader would ask.
+    """
+    pair = bands.networks(rows.rest.runs, rows.found).values()
     parts = []
     for word in words:
-        verdict, won, of = bands.compare(plain, normed, rows.store, what, word)
+        verdict, won, of = bands.compare(*pair, rows.store, what, word)
         parts.append(Part(verdict, f"{word} in {won} of {of} stretches"))
-    return parts
+    said = [bands.compare(*pair, rows.store, what, word)[1:] for word in unjudged]
+    told = "".join(f" (not judged: {word} in {won} of {of})" for word, (won, of) in zip(unjudged, said))
+    return [*parts[:-1], parts[-1]._replace(words=parts[-1].words + told)]
 
 
 # The report's own start kills DessiLBI's network and harms SGD's; these are the nearest that train, at one schedule.
@@ -311,7 +329,8 @@ def _pruned(values: np.ndarray, layers: str) -> Part:
     little, much = (pruning.cost(values, share) for share in (0.3, 0.6))
     costs = (f"30 % costs {little:.2f} (at most {pruning.CHEAP:g}: {_said(little <= pruning.CHEAP)}), "
              f"60 % costs {much:.2f} (at least {pruning.DEAR:g}: {_said(much >= pruning.DEAR)})")  # fmt: skip
-    return Part(pruning.verdict(values), f"{WARM}, {name}: {costs}")
+    free = f"{pruning.CHEAP:g} points or less up to {100 * pruning.free_share(values):.0f} %"
+    return Part(pruning.verdict(values), f"{WARM}, {name}: {costs}, {free}")
 
 
 def _said(fact: bool) -> str:
@@ -325,8 +344,12 @@ def darker(rows: Rows) -> list[Part]:
     shade = readings.ratio(*([np.abs(each).mean() for each in conv3[label]] for label in (WARM, WARM_SGD)))
     black = {label: [pruning.near_zero(each) for each in kept] for label, kept in conv3.items()}
     said = "; ".join(f"{label} {', '.join(map(str, counts))} of 120 black" for label, counts in black.items())
+    rest = readings.ratio(*(list(map(pruning.mean_of_others, conv3[label])) for label in (WARM, WARM_SGD)))
     return [
-        Part(_yes(shade < 1), f"mean |w| {tables.text(shade)} × SGD's"),
+        Part(
+            _yes(shade < 1),
+            f"mean |w| {tables.text(shade)} × SGD's, of filters that aren't black {tables.text(rest)} ×",
+        ),
         Part(pruning.blacker(black[WARM], black[WARM_SGD]), said),
         rows.keeps(WARM, WARM_SGD),
     ]
@@ -428,7 +451,7 @@ CLAIMS = (
     Claim("2.2", "With batch norm the loss falls faster and varies less over learning rates.", (_landscape,),
           functools.partial(landscape, "step_loss", ("lower", "narrower"))),
     Claim("2.3", "With batch norm gradients are more predictable: their differences are steadier.", (_landscape,),
-          functools.partial(landscape, "gradient_change", ("narrower", "steadier"))),
+          functools.partial(landscape, "gradient_change", ("narrower", "steadier"), unjudged=("lower",))),
     Claim("2.4", "With batch norm effective β is smaller and steadier.", (_landscape,),
           functools.partial(landscape, "smoothness", ("lower", "narrower", "steadier"))),
     Claim("3.1", "DessiLBI ends slightly below SGD at these settings.", (_optimizer,), slightly_below),
@@ -487,15 +510,14 @@ class _Bench:
         return records.select(SECTIONS[section][table], self.store, budget)
 
     def rows(self, rest: Rest) -> Rows:
-        declared = rest.runs is SECTIONS[rest.section].get(rest.table)
-        found = self.select(rest.section, rest.table) if declared else records.select(rest.runs, self.store)
+        found = records.select({label: rest.runs[label] for label in rest.labels}, self.store)
         return Rows(rest, found, self.noise(rest, found), self.store)
 
     def noise(self, rest: Rest, found: Selection) -> float:
         """See `noise` below; `found`: the records of `rest`."""
         run = next(iter(rest.runs.values()))
         if run.data == "mnist":
-            return readings.spread(found)
+            return readings.spread(records.select(rest.runs, self.store, found.budget))
         budgets = dict.fromkeys((found.budget, "laptop"))  # where the seeds are
         return readings.larger(*(self._noise_in(budget, run.model) for budget in budgets))
 

@@ -3,7 +3,7 @@ records and notebooks, and must never change anything but what stands between th
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,8 @@ MEANT = {
 
 
 class Headline(NamedTuple):
-    """The row of a table that the report hands on; `home`: "notebook.ipynb#label" of its table, or ""."""
+    """The row of a table that the report hands on; `home`: "notebook.ipynb#label" of its table, or ""; `longer`: its
+    records in a larger budget, in which not every row of the table is there."""
 
     section: str
     table: str
@@ -37,6 +38,7 @@ class Headline(NamedTuple):
     found: list[Record]
     budget: str
     home: str
+    longer: Sequence[Record] = ()
 
     @property
     def stated(self) -> float | None:
@@ -71,7 +73,8 @@ def headlines(selected: Mapping[tuple[str, str], Selection], notebooks: Path = R
 
 def _headline(section: str, table: str, found: Selection, home: str) -> Headline:
     row = headline_row(section, table, found)
-    return Headline(section, table, row, found[row], found.budget, home)
+    longer = [] if found.longest(row) is found[row] else found.longest(row)
+    return Headline(section, table, row, found[row], found.budget, home, longer)
 
 
 def headline_row(section: str, table: str, found: Selection) -> str:
@@ -112,6 +115,7 @@ def headline_table(found: list[Headline]) -> Table:
         "table": tables.cells([_place(each) for each in found]),
         "row": frame["row"],
         "ours (%)": [tables.measured(each.found) for each in found],
+        "paper (%)": [tables.measured(each.longer) for each in found],
         "report (%)": [tables.percent(each.stated) for each in found],
         "difference": [tables.signed(each.difference) for each in found],
         "n": frame["n"].astype(str),
@@ -119,6 +123,13 @@ def headline_table(found: list[Headline]) -> Table:
         "record": tables.cells([tables.links(each.found) for each in found]),
     })  # fmt: skip
     caption = "Each table's headline row: ours (mean ± standard deviation over n seeds), the report's, their difference"
+    if any(each.longer for each in found):
+        caption = caption.replace(
+            ", the report's",
+            ", a longer run of it where not all rows of the table are there at that length, the report's",
+        )
+    else:
+        texts = texts.drop(columns="paper (%)")
     return Table(frame, f"{caption} in points.", texts, left=("row", "budget"))
 
 
@@ -150,11 +161,13 @@ def extremes(found: list[Headline]) -> list[Headline]:
 def all_rows(selected: Mapping[tuple[str, str], Selection]) -> pd.DataFrame:
     """Every row that both we and the report have, each run once: section, table, row, accuracy, reported (0 to 1).
 
-    `shorter`: whether ours has fewer epochs; `difference`: ours less the report's, in points.
+    In the largest budget that has the row. `shorter`: whether ours has fewer epochs; `difference`: ours less the
+    report's, in points.
     """
     seen = {}
     for (section, table), selection in selected.items():
-        for label, found in selection.items():
+        for label in selection:
+            found = selection.longest(label)
             ours, stated = records.mean(records.accuracies(found)), reported(section, table, label).accuracy
             if ours is not None and stated is not None:
                 shorter = found[0].run.epochs < SECTIONS[section][table][label].epochs

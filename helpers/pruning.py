@@ -102,14 +102,51 @@ def against_goals(values: np.ndarray) -> str:
 
 
 def changes_table(lines: Mapping[str, np.ndarray], shares: Sequence[float] = tuple(GOALS)) -> Table:
-    """By how many points each of `lines` (label → `accuracies`) differs from the one before, at each share pruned."""
-    means = {label: [100 * at(values, share).mean() for share in shares] for label, values in lines.items()
-             if len(values)}  # fmt: skip
-    rows = [[label, *(after - before for before, after in zip(means[last], means[label]))]
-            for last, label in zip(means, list(means)[1:])]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=["change", *map(_pruned, shares)])
-    texts = frame.apply(lambda column: column.map(signed) if column.name != "change" else column)
-    return Table(frame, "What each change adds to the row before it, in points, with a share of conv3 pruned.", texts)
+    """By how many points each of `lines` (label → `accuracies`) differs from the one before, at each share pruned.
+
+    Beside a difference stands its standard deviation, from the spread over the seeds of the two rows.
+    """
+    gains = {label: [gain(*pair, share) for share in shares] for label, pair in _steps(lines).items()}
+    columns = ["change", *map(_pruned, shares)]
+    frame = pd.DataFrame([[label, *(points for points, _ in each)] for label, each in gains.items()], columns=columns)
+    texts = pd.DataFrame([[label, *(_with_deviation(*one) for one in each)] for label, each in gains.items()],
+                         columns=columns)  # fmt: skip
+    caption = "What each change adds to the row before it, in points (± its standard deviation), with a share of conv3"
+    return Table(frame, f"{caption} pruned.", texts)
+
+
+def clear_changes(lines: Mapping[str, np.ndarray], share: float) -> str:
+    """Which rows differ from the one before by more than twice the standard deviation of the difference, in words."""
+    gains = {label: gain(*pair, share) for label, pair in _steps(lines).items()}
+    clear = [f"“{label}” {signed(points)}" for label, (points, deviation) in gains.items()
+             if abs(points) > 2 * deviation]  # fmt: skip
+    return f"{_pruned(share)} {listed(clear) if clear else 'none'}"
+
+
+def _steps(lines: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Each of `lines` after the one before it."""
+    known = {label: values for label, values in lines.items() if len(values)}
+    return {label: (known[last], known[label]) for last, label in zip(known, list(known)[1:])}
+
+
+def gain(before: np.ndarray, after: np.ndarray, share: float) -> tuple[float, float]:
+    """By how many points the mean of `after` is above that of `before`, with a share pruned, and the standard
+    deviation of that; NaN where one has a single seed."""
+    old, new = at(before, share), at(after, share)
+    deviation = math.sqrt(sum(np.var(each, ddof=1) / len(each) if len(each) > 1 else math.nan for each in (old, new)))
+    return float(100 * (new.mean() - old.mean())), 100 * deviation
+
+
+def _with_deviation(points: float, deviation: float) -> str:
+    return signed(points) + ("" if math.isnan(deviation) else f" ± {deviation:.2f}")
+
+
+def untouched_share(values: np.ndarray) -> float:
+    """The largest share that can be pruned with no accuracy changed in any seed, as if all of it was zero."""
+    if not len(values):
+        return float("nan")
+    same = (values == values[:, :1]).all(0).tolist()
+    return PRUNED[same.index(False) - 1] if False in same else PRUNED[-1]
 
 
 def best_at(lines: Mapping[str, np.ndarray], shares: Sequence[float]) -> str:
@@ -293,6 +330,12 @@ def near_zero(weights: np.ndarray) -> int:
     """How many filters have a norm below NEAR_ZERO of the largest."""
     norms = filter_norms(weights)
     return int((norms < NEAR_ZERO * norms.max()).sum())
+
+
+def mean_of_others(weights: np.ndarray) -> float:
+    """Mean |w| of the filters (F, C, H, W) that are not near zero."""
+    norms = filter_norms(weights)
+    return float(np.abs(weights[norms >= NEAR_ZERO * norms.max()]).mean())
 
 
 def blacker(counts: Sequence[int], others: Sequence[int]) -> str:

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from helpers import experiments, records
+from helpers.experiments import Run
 from helpers.records import Record, Selection, Store
 from helpers.reported import reported
-from helpers.tables import DASH, Table, listed, percent, signed
+from helpers.tables import DASH, Table, listed, percent, points, signed
 
 FAR = 3.0  # points from the report that want a reason
 SHORT = "How far it would go, only the full number of epochs can tell."  # the usual one
@@ -101,6 +102,26 @@ def bar(sigma: float, counts: Sequence[float] = (1, 1)) -> float:
     """How far apart (points) means over so many runs each have to be before that says more than noise: two standard
     deviations of their difference."""
     return 2 * sigma * math.sqrt(sum(1 / count for count in counts))
+
+
+def longer(selection: Selection, sigma: float, *pairs: tuple[str, str]) -> str:
+    """What a larger budget, in which not every row of a table is there, says of pairs of its rows, in a sentence that
+    starts with a space; nothing where there is none."""
+    said = ""
+    for budget, rows in selection.larger.items():
+        words = "; ".join(
+            f"*{row}* less *{other}* {points(gap(rows, row, other))}, **{verdict(rows, row, other, sigma)}**"
+            for row, other in pairs if rows[row] and rows[other]
+        )  # fmt: skip
+        said += f" At *{budget}*, as far as there are rows: {words}." if words else ""
+    return said
+
+
+def by_precision(selection: Mapping[str, list[Record]]) -> dict[str, dict[str, list[Record]]]:
+    """The same rows for each precision that their runs were computed in, with the runs in it."""
+    known = {record.engine.get("precision", "") for found in selection.values() for record in found}
+    return {precision: {label: [record for record in found if record.engine.get("precision", "") == precision]
+                        for label, found in selection.items()} for precision in sorted(known)}  # fmt: skip
 
 
 def together(*verdicts: str) -> str:
@@ -232,28 +253,33 @@ def each_after(rows: Mapping[str, Sequence[Record]], epoch: int) -> str:
 def far(section: str, table: str, selection: Mapping[str, list[Record]], because: str = "") -> str:
     """Which rows lie more than FAR points from the report, in a sentence: how far, and what their length explains.
 
-    Of each that learned something, the epoch of its highest validation accuracy, unless that is the last, and the
-    points that its last quarter gained; then `because`, the reason, if any row does. SHORT is none where no such row is
-    shorter than the report's: there it is WHOLE.
+    Of each that learned something, the epoch of its highest validation accuracy, unless that is the last, the points
+    that its last quarter gained, and where a longer run of it ends; then `because`, the reason, if any row does. SHORT
+    is none where each such row has a run as long as the report's: there it is WHOLE, if one of those is far as well.
     """
-    runs, words, short = experiments.SECTIONS[section][table], [], False
+    runs, words, short, still = experiments.SECTIONS[section][table], [], False, False
+    longest = selection.longest if isinstance(selection, Selection) else selection.get
     for label, found in selection.items():
         stated, ours = reported(section, table, label).accuracy, records.mean(records.accuracies(found))
         if stated is None or ours is None or abs(100 * (ours - stated)) <= FAR:
             continue
-        done, whole = found[0].run.epochs, runs[label].epochs
-        short |= done < whole
-        if not any(map(records.learned, found)):
-            words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs; it learned nothing)")
-            continue
+        done, whole, long = found[0].run.epochs, runs[label].epochs, longest(label)
+        end = 100 * ((records.mean(records.accuracies(long)) or 0) - stated)
+        short |= long[0].run.epochs < whole
+        still |= abs(end) > FAR
+        facts = [f"{done} of {whole} epochs"]
         late = after(found, -1), after(found, -1 - done // 4)
-        last = done // 4 if done >= 8 else "one"
-        known = None not in late and done > 3
-        gained = f"; validation {signed(100 * (late[0] - late[1]))} in the last {last}" if known else ""
-        best = max(range(1, done + 1), key=lambda epoch: after(found, epoch) or 0)
-        peak = f", highest after epoch {best}" if known and best < done else ""
-        words.append(f"*{label}* by {signed(100 * (ours - stated))} ({done} of {whole} epochs{gained}{peak})")
-    reason = because if short else because.replace(SHORT, WHOLE)
+        if not any(map(records.learned, found)):
+            facts.append("it learned nothing")
+        elif None not in late and done > 3:
+            last = done // 4 if done >= 8 else "one"
+            facts.append(f"validation {signed(100 * (late[0] - late[1]))} in the last {last}")
+            best = max(range(1, done + 1), key=lambda epoch: after(found, epoch) or 0)
+            facts += [f"highest after epoch {best}"] if best < done else []
+        facts += [f"by {signed(end)} after {long[0].run.epochs}"] if long is not found else []
+        first, others = facts[0], ", ".join(facts[1:])
+        words.append(f"*{label}* by {signed(100 * (ours - stated))} ({'; '.join(filter(None, (first, others)))})")
+    reason = because if short else because.replace(SHORT, WHOLE if still else "")
     return f"More than {FAR:g} points from the report: {'; '.join(words)}. {reason}".strip() if words else ""
 
 
@@ -302,6 +328,16 @@ def mean_curve(found: Sequence[Record], name: str) -> np.ndarray:
     curves = [curve(record, name) for record in found]
     shortest = min(map(len, curves), default=0)
     return np.mean([each[:shortest] for each in curves], 0) if curves else np.empty(0)
+
+
+def over_cycles(values: np.ndarray, run: Run) -> np.ndarray:
+    """A curve over the epochs of `run` as means over one cycle of its rate each, as it is where that has none.
+
+    Without that, epochs would be compared that end at different rates. Shorter by a cycle's epochs less one.
+    """
+    cycle = run.schedule.up + run.schedule.down if isinstance(run.schedule, experiments.Cyclic) else 0
+    epochs = max(1, round(run.epochs * cycle))
+    return np.convolve(values, np.full(epochs, 1 / epochs), "valid")
 
 
 def series(found: list[Record], store: Store) -> dict[str, np.ndarray]:

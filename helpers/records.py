@@ -382,6 +382,10 @@ class Selection(Mapping):
     def __getitem__(self, label: str) -> list[Record]:
         return self._records[label]
 
+    def longest(self, label: str) -> list[Record]:
+        """The records of a row in the largest budget that has any of it."""
+        return next((rows[label] for rows in self.larger.values() if rows[label]), self[label])
+
     def __iter__(self):
         return iter(self._records)
 

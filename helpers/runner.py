@@ -276,12 +276,10 @@ def obtain_tables(
 ) -> dict[str, Selection]:
     """`obtain` for each of several tables (name → label → Run); one interrupt stops them all."""
     store, budget = store or Store(), budget or os.environ.get("REPORT_BUDGET") or None
-    chosen = {}
     try:
         runs = []
         for name, rows in tables.items():
             selection = records.select(rows, store, budget)
-            chosen[name] = selection.budget
             if selection.missing and not _records_only():
                 wanted = [experiments.Row("", name, label, run) for label, run in rows.items()]
                 runs += pending(wanted, [selection.budget], store.prepare())
@@ -294,7 +292,7 @@ def obtain_tables(
         line = f"{type(error).__name__}: {error}"
         error._render_traceback_ = lambda: [line]  # all that Jupyter shows of it
         raise
-    return {name: records.select(rows, store, chosen.get(name, budget)) for name, rows in tables.items()}
+    return {name: records.select(rows, store, budget) for name, rows in tables.items()}
 
 
 def trained(record: Record, store: Store | None = None) -> torch.nn.Module:

@@ -186,7 +186,7 @@ def test_generalisation_is_accuracy_and_a_smaller_gap(store):
     noise(store)
     crop = "crop + flip + normalisation"
     fill(store, rest("Crop"), {crop: 0.8}, overfit={crop: 0.05, "none": 0.15})
-    assert verdict(store, "Crop").evidence.endswith("training ahead of validation by +5.00 after +15.00")
+    assert verdict(store, "Crop").evidence.endswith(f"training ahead of validation by: {crop} +5.00, none +15.00")
     assert verdict(store, "Crop").verdict == "holds"
     fill(store, rest("Crop"), {crop: 0.8}, overfit={crop: 0.2, "none": 0.15})
     assert verdict(store, "Crop").verdict == "does not hold"
@@ -239,7 +239,42 @@ def test_the_final_models_curves_are_the_mean_over_the_seeds(store):
         kept = record(run, last)
         curves = {"validation_accuracy": [0.3] * 4 + [0.7] * 4 + [last] * 2, "validation_loss": [2.0] * 10}
         store.write(kept.model_copy(update={"history": kept.history | curves}))
-    assert "accuracy in the last quarter +5.00" in verdict(store, "Of the final").evidence
+    assert "accuracy +5.00 from the quarter before the last" in verdict(store, "Of the final").evidence
+
+
+def test_the_final_models_curves_are_means_over_a_cycle_of_its_rate(store):
+    kept = record(experiments.final, 0.7)
+    # At 50 epochs a cycle is of 6: what swings with it is level, and only the last mean, of 5 and a peak, rises.
+    loss = [4.0] * 6 + [1.0, 2.0, 3.0, 3.0, 2.0, 1.0] * 7 + [1.0, 4.0]
+    accuracy = [0.3] * 6 + [0.6, 0.7, 0.8, 0.8, 0.7, 0.6] * 7 + [0.6, 0.7]
+    history = kept.history | {"validation_loss": loss, "validation_accuracy": accuracy}
+    store.write(kept.model_copy(update={"history": history}))
+    judged = verdict(store, "Of the final")
+    assert (judged.verdict, judged.budget) == ("holds", "paper")
+    assert "accuracy +0.00 from" in judged.evidence and "2.000 at its lowest, 2.333 at the end" in judged.evidence
+
+
+@pytest.mark.parametrize("last, expected", [(0.70, "within"), (0.60, "beyond")])
+def test_accuracy_that_falls_late_does_not_level_off(store, last, expected):
+    run, *_ = experiments.replicas(experiments.final, "laptop")
+    kept = record(run, last)
+    curves = {"validation_accuracy": [0.3, *[0.7] * 7, last, last], "validation_loss": [2, *[1] * 8, 1.1]}
+    store.write(kept.model_copy(update={"history": kept.history | curves}))
+    assert verdict(store, "Of the final").verdict == ("holds" if expected == "within" else "does not hold")
+
+
+def test_a_claim_is_judged_at_the_largest_budget_that_has_its_rows(store):
+    dropout = rest("Dropout")
+    fill(store, dropout, {"0.3": 0.8})
+    noise(store)
+    for label, accuracy in (("0", 0.8), ("0.3", 0.7)):
+        store.write(record(dropout.runs[label], accuracy))
+    judged = verdict(store, "Dropout")
+    assert (judged.verdict, judged.budget) == ("holds", "laptop")  # it rests on 0.5 as well
+    store.write(record(dropout.runs["0.5"], 0.7))
+    judged = verdict(store, "Dropout")
+    assert (judged.verdict, judged.budget) == ("does not hold", "paper")  # the table's row 0.1 is no part of it
+    assert judged.evidence.startswith("0.3 less 0: −10.00 ± ") and "(at laptop +10.00, n = 3)" in judged.evidence
 
 
 @pytest.mark.parametrize(
@@ -258,7 +293,8 @@ def test_a_narrow_band_of_unsteady_runs_is_not_steadier(store):
     fill(store, rest(words), arrays=_waves(words, series, {"VGG-A,": ((1, 4), 1.01), "VGG-A +": ((1, 1), 2)}))
     judged = verdict(store, words)
     assert judged.verdict == "does not hold"
-    assert judged.evidence == "narrower in 20 of 20 stretches; steadier in 0 of 20 stretches"
+    said = "narrower in 20 of 20 stretches; steadier in 0 of 20 stretches (not judged: lower in 20 of 20)"
+    assert judged.evidence == said
 
 
 def _waves(words, series, networks):
@@ -316,11 +352,13 @@ def test_pruning(store, until, expected):
     fill(store, rest("Up to 30"), 0.97, arrays={WARM: arrays})
     judged = verdict(store, "Up to 30")
     assert judged.verdict == expected and judged.evidence.count("30 % costs") == 2
+    assert judged.evidence.count(f"0.5 points or less up to {100 * until:.0f} %") == 2
 
 
 def conv3(black):
     weights = np.ones((120, 16, 5, 5), dtype="float32")
     weights[:black] = 0
+    weights[black:] *= 1 + black / 100  # so that filters which aren't black are no darker
     return {"features.conv3.weight": weights}
 
 
@@ -333,6 +371,7 @@ def test_filters(store, black, accuracy, expected):
     fill(store, rest("conv3's"), {claims.WARM_SGD: 0.98, WARM: accuracy}, weights=weights)
     judged = verdict(store, "conv3's")
     assert judged.verdict == expected and f"DessiLBI, warm-up {black}, {black}, {black} of 120 black" in judged.evidence
+    assert f"of filters that aren't black {(1 + black / 100) / 1.1:.4g} ×" in judged.evidence
 
 
 def section_3_2(store, **given):

@@ -6,7 +6,7 @@ import pytest
 
 from helpers import experiments, overview
 from helpers.records import ROOT
-from tests.test_claims import fill, rest
+from tests.test_claims import fill, record, rest
 
 
 @pytest.fixture
@@ -53,6 +53,16 @@ def test_the_headline_table_leads_to_notebook_and_record(some):
     page = overview.headline_table(overview.headlines(overview.selections(some)))._repr_html_()
     assert '<a href="01_basic_network.ipynb#tab-batch-norm">1.2 batch norm</a>' in page
     assert "75.00 ± 0.00" in page and page.count(".json") == 3  # one a seed
+
+
+def test_a_longer_run_of_a_headline_row_stands_beside_it(some):
+    assert "paper (%)" not in overview.headline_table(overview.headlines(overview.selections(some)))._repr_html_()
+    some.write(record(experiments.base, 0.8))
+    selected = overview.selections(some)
+    table = overview.headline_table(overview.headlines(selected))
+    assert "| with | 75.00 ± 0.00 | 80.00 | 71.80 | +3.20 |" in table.grid() and "a longer run" in table.caption
+    frame = overview.all_rows(selected).set_index("row")
+    assert frame.loc["with", "accuracy"] == 0.8 and not frame.loc["with", "shorter"] and frame.loc["without", "shorter"]
 
 
 def test_progress_counts_rows_runs_and_hours(some):

@@ -65,6 +65,32 @@ def test_what_each_change_brings_and_which_line_is_best_by_hand():
     assert pruning.changes_table({}).frame.empty
 
 
+def test_changes_have_a_deviation_and_are_clear_beyond_two_of_it():
+    before = np.stack([steady(0.3, high=0.98), steady(0.3, high=0.99)])
+    after = np.stack([steady(0.3, high=0.99), steady(0.3, high=0.995)])
+    deviation = 100 * math.sqrt(0.005**2 + 0.0025**2)  # of two seeds: half the distance for the mean of each row
+    assert pruning.gain(before, after, 0.0) == (pytest.approx(0.75, abs=1e-4), pytest.approx(deviation, abs=1e-4))
+    assert math.isnan(pruning.gain(before, after[:1], 0.0)[1])
+    texts = pruning.changes_table({"a": before, "b": after, "c": after[:1]}, (0.0,)).grid()
+    assert "| b | +0.75 ± 0.56 |" in texts and "| c | −0.25 |" in texts
+    assert pruning.clear_changes({"a": before, "b": after}, 0.0) == "dense none"
+    better = np.stack([steady(0.3, high=0.995), steady(0.3, high=0.996)])
+    assert pruning.clear_changes({"a": before, "b": better}, 0.0) == "dense “b” +1.05"
+
+
+def test_what_can_be_pruned_with_nothing_changed_in_any_seed():
+    assert pruning.untouched_share(np.stack([steady(0.6), steady(0.4)])) == 0.4
+    assert pruning.untouched_share(steady(0.95)[None]) == PRUNED[-1]
+    assert math.isnan(pruning.untouched_share(np.empty((0, len(PRUNED)))))
+
+
+def test_mean_of_filters_that_are_not_near_zero():
+    weights = np.zeros((3, 1, 2, 2), dtype=np.float32)
+    weights[0], weights[1] = 2, -4
+    weights[2] = 0.03  # under a hundredth of the largest
+    assert pruning.mean_of_others(weights) == 3
+
+
 def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
     found = [recorded(store, seed, step_loss=np.array([2, 3 + seed, 1, 9], dtype=np.float32)) for seed in (0, 1)]
     assert pruning.first_peak(found, store, steps=3) == 4

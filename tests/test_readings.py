@@ -42,6 +42,35 @@ def _close():
     return selection({"without": [record(laptop(FIRST), 0.70)], "with": seeds})
 
 
+def test_what_a_larger_budget_says_of_pairs_that_it_has():
+    rows = selection(
+        {label: [] for label in "abc"}, {"paper": {"a": [record(FIRST, 0.7)], "b": [], "c": [record(SECOND, 0.8)]}}
+    )
+    said = " At *paper*, as far as there are rows: *c* less *a* +10.00 points, **holds**."
+    assert readings.longer(rows, 1, ("c", "a"), ("a", "b")) == said
+    assert readings.longer(rows, 1, ("a", "b")) == readings.longer(selection({}), 1, ("a", "b")) == ""
+
+
+def test_rows_by_precision_hold_the_runs_made_in_it():
+    exact, rounded = (record(laptop(FIRST, seed), 0.7).model_copy(update={"engine": {"precision": name}})
+                      for seed, name in enumerate(("float32", "bfloat16")))  # fmt: skip
+    found = readings.by_precision({"both": [exact, rounded], "one": [exact]})
+    assert found == {"bfloat16": {"both": [rounded], "one": []}, "float32": {"both": [exact], "one": [exact]}}
+
+
+def test_curves_over_the_cycles_of_a_rate_by_hand():
+    cyclic = experiments.replace(
+        experiments.final, epochs=20, schedule=experiments.Cyclic(high=0.04, up=0.05, down=0.1)
+    )
+    assert readings.over_cycles(np.array([1.0, 2, 6, 1]), cyclic).tolist() == pytest.approx([3, 3])
+    assert readings.over_cycles(np.array([1.0, 2, 6]), experiments.at(experiments.final, "laptop")).tolist() == [
+        1,
+        2,
+        6,
+    ]
+    assert readings.over_cycles(np.array([1.0, 2, 6]), experiments.best).tolist() == [1, 2, 6]
+
+
 def test_no_verdict_without_an_estimate_of_the_noise():
     rows = selection({"a": [record(laptop(FIRST), 0.70)], "b": [record(laptop(SECOND), 0.71)]})
     assert readings.verdict(rows, "a", "b", math.nan) == "not measured yet"
@@ -291,6 +320,11 @@ def test_rows_far_from_the_report_are_named_with_what_their_length_explains():
     assert readings.far("1", "1.2 batch norm", rows, readings.SHORT).endswith(readings.SHORT)
     whole = short.model_copy(update={"run": experiments.replace(short.run, epochs=50)})
     assert readings.far("1", "1.2 batch norm", selection({"without": [whole]}), readings.SHORT).endswith(readings.WHOLE)
+    found = selection({"without": [short]}, {"paper": {"without": [whole]}})
+    much = "*without* by −10.00 (10 of 50 epochs; validation +2.00 in the last 2, by −10.00 after 50)"
+    assert readings.far("1", "1.2 batch norm", found, readings.SHORT).endswith(f"{much}. {readings.WHOLE}")
+    near = selection({"without": [short]}, {"paper": {"without": [record(whole.run, 0.70)]}})
+    assert readings.far("1", "1.2 batch norm", near, readings.SHORT).endswith("in the last 2, by −1.60 after 50).")
     dead = record(laptop(experiments.base), 0.1)
     assert "(10 of 50 epochs; it learned nothing)" in readings.far("1", "1.2 batch norm", selection({"with": [dead]}))
     assert readings.far("1", "1.2 batch norm", selection({"without": [], "with": rows["with"]}), "It is short.") == ""

@@ -271,6 +271,11 @@ def test_the_largest_complete_budget_is_shown(laptop, paper, budget, missing, la
     assert (selection.budget, selection.missing) == (budget, missing)
     shown = {name: [label for label, found in rows.items() if found] for name, rows in selection.larger.items()}
     assert shown == larger
+    held = paper if budget == "paper" else laptop + paper
+    for label in NETS:
+        longest = "paper" if label in paper else "laptop"
+        expected = NETS[label].epochs if longest == "paper" else 10
+        assert [record.run.epochs for record in selection.longest(label)] == [expected] * (label in held)
     epochs = {record.run.epochs for found in selection.values() for record in found}
     assert epochs <= {10 if budget == "laptop" else 50}  # never two budgets in one table
     assert list(selection) == ["a", "b"]
