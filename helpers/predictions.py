@@ -111,11 +111,15 @@ def label_errors(shown: Sequence[int]) -> str:
 
 
 def filters(weights: np.ndarray, ax: Axes, columns: int = 16) -> Axes:
-    """First-layer filters (N, 3, H, W) as colour images, all on one scale: mid-grey is 0."""
-    scale = np.abs(weights).max()
-    sheet = tiles(0.5 + weights.transpose(0, 2, 3, 1) / (2 * scale), columns)
+    """First-layer filters (N, 3, H, W) as colour images: mid-grey is 0, each filter's largest weight in full colour.
+
+    One scale would hide most of them, for no reason: the batch norm that follows takes out how long a filter is.
+    """
+    scale = np.abs(weights).max((1, 2, 3), keepdims=True)
+    scale[scale == 0] = 1
+    sheet = tiles(0.5 + (weights / (2 * scale)).transpose(0, 2, 3, 1), columns)
     ax.imshow(sheet, interpolation="nearest")
-    ax.set_title(f"mid-grey is 0, full colour ±{scale:.2f}", fontsize=8)
+    ax.set_title("mid-grey is 0, full colour the largest weight of a filter", fontsize=8)
     ax.axis("off")
     return ax
 

@@ -15,12 +15,14 @@ def test_confusion_counts_true_classes_down_and_predictions_across(ax):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
 
 
-def test_filters_are_on_one_scale_with_mid_grey_for_zero(ax):
-    weights = np.zeros((2, 3, 1, 1))
+def test_filters_are_each_on_a_scale_of_its_own_with_mid_grey_for_zero(ax):
+    weights = np.zeros((3, 3, 1, 1))
     weights[1] = -2
-    predictions.filters(weights, ax, columns=2)
+    weights[2, :, 0, 0] = 0.2, 0.1, 0
+    predictions.filters(weights, ax, columns=3)
     sheet = ax.images[0].get_array()
     assert sheet[0, 0].tolist() == [0.5] * 3 and sheet[0, 2].tolist() == [0] * 3 and sheet[0, 1].tolist() == [1] * 3
+    assert sheet[0, 4].tolist() == [1, 0.75, 0.5]
 
 
 def test_confused_pairs_come_most_frequent_first():
