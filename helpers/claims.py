@@ -82,11 +82,10 @@ class Rows:
     def better(self, row: str, other: str) -> Part:
         """That `row` is more accurate than `other`, by more than noise."""
         gap = readings.gap(self.found, row, other)
-        said = (
-            self._fallen(row, other)
-            if gap is None
-            else self._with_noise(gap, row, other) + self.again(readings.gap, row, other)
-        )
+        if gap is None:
+            said = self._fallen(row, other)
+        else:
+            said = self._with_noise(gap, row, other) + self.again(readings.gap, row, other)
         return Part(readings.verdict(self.found, row, other, self.sigma), f"{row} less {other}: {said}")
 
     def no_better(self, row: str, other: str) -> Part:
@@ -270,9 +269,7 @@ def levels_off(rows: Rows) -> list[Part]:
     rise = loss[-1] - loss[lowest]
     return [
         _bounded(
-            abs(late),
-            at_most=LITTLE,
-            words=f"accuracy {tables.signed(late)} from the quarter before the last to the last",
+            abs(late), at_most=LITTLE, words=f"accuracy {tables.signed(late)} from the last quarter but one to the last"
         ),
         _bounded(early, at_least=0.5, words=f"{100 * early:.0f} % of the loss's fall in the first half"),
         Part(
@@ -344,12 +341,10 @@ def darker(rows: Rows) -> list[Part]:
     shade = readings.ratio(*([np.abs(each).mean() for each in conv3[label]] for label in (WARM, WARM_SGD)))
     black = {label: [pruning.near_zero(each) for each in kept] for label, kept in conv3.items()}
     said = "; ".join(f"{label} {', '.join(map(str, counts))} of 120 black" for label, counts in black.items())
-    rest = readings.ratio(*(list(map(pruning.mean_of_others, conv3[label])) for label in (WARM, WARM_SGD)))
+    others = readings.ratio(*(list(map(pruning.mean_of_others, conv3[label])) for label in (WARM, WARM_SGD)))
+    shades = f"mean |w| {tables.text(shade)} × SGD's, of filters that aren't black {tables.text(others)} ×"
     return [
-        Part(
-            _yes(shade < 1),
-            f"mean |w| {tables.text(shade)} × SGD's, of filters that aren't black {tables.text(rest)} ×",
-        ),
+        Part(_yes(shade < 1), shades),
         Part(pruning.blacker(black[WARM], black[WARM_SGD]), said),
         rows.keeps(WARM, WARM_SGD),
     ]

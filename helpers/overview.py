@@ -123,14 +123,12 @@ def headline_table(found: list[Headline]) -> Table:
         "record": tables.cells([tables.links(each.found) for each in found]),
     })  # fmt: skip
     caption = "Each table's headline row: ours (mean ± standard deviation over n seeds), the report's, their difference"
+    caption = f"{caption} in points."
     if any(each.longer for each in found):
-        caption = caption.replace(
-            ", the report's",
-            ", a longer run of it where not all rows of the table are there at that length, the report's",
-        )
+        caption += " In a column of its own, a longer run of a row where its table isn't complete at that length."
     else:
         texts = texts.drop(columns="paper (%)")
-    return Table(frame, f"{caption} in points.", texts, left=("row", "budget"))
+    return Table(frame, caption, texts, left=("row", "budget"))
 
 
 def sparse_rows(store: Store) -> dict[str, list[Record]]:

@@ -104,16 +104,24 @@ def bar(sigma: float, counts: Sequence[float] = (1, 1)) -> float:
     return 2 * sigma * math.sqrt(sum(1 / count for count in counts))
 
 
-def longer(selection: Selection, sigma: float, *pairs: tuple[str, str]) -> str:
-    """What a larger budget, in which not every row of a table is there, says of pairs of its rows, in a sentence that
-    starts with a space; nothing where there is none."""
+def elsewhere(
+    runs: Mapping[str, Run], selection: Selection, store: Store, sigma: float, *pairs: tuple[str, str]
+) -> str:
+    """What other budgets than the one shown say of pairs of a table's rows, in sentences that start with a space.
+
+    Those are larger ones, in which not every row of the table is there, and "laptop", which has the seeds.
+    """
+    others = dict(selection.larger)
+    if selection.budget in experiments.BUDGETS[experiments.BUDGETS.index("laptop") + 1 :]:
+        others["laptop"] = records.select(runs, store, "laptop")
     said = ""
-    for budget, rows in selection.larger.items():
+    for budget, rows in others.items():
         words = "; ".join(
-            f"*{row}* less *{other}* {points(gap(rows, row, other))}, **{verdict(rows, row, other, sigma)}**"
+            f"*{row}* less *{other}* {points(gap(rows, row, other))} (n = {len(rows[row])} and {len(rows[other])}), "
+            f"**{verdict(rows, row, other, sigma)}**"
             for row, other in pairs if rows[row] and rows[other]
         )  # fmt: skip
-        said += f" At *{budget}*, as far as there are rows: {words}." if words else ""
+        said += f" At *{budget}*: {words}." if words else ""
     return said
 
 
@@ -264,9 +272,9 @@ def far(section: str, table: str, selection: Mapping[str, list[Record]], because
         if stated is None or ours is None or abs(100 * (ours - stated)) <= FAR:
             continue
         done, whole, long = found[0].run.epochs, runs[label].epochs, longest(label)
-        end = 100 * ((records.mean(records.accuracies(long)) or 0) - stated)
+        end = records.mean(records.accuracies(long))
         short |= long[0].run.epochs < whole
-        still |= abs(end) > FAR
+        still |= end is None or abs(100 * (end - stated)) > FAR
         facts = [f"{done} of {whole} epochs"]
         late = after(found, -1), after(found, -1 - done // 4)
         if not any(map(records.learned, found)):
@@ -276,7 +284,10 @@ def far(section: str, table: str, selection: Mapping[str, list[Record]], because
             facts.append(f"validation {signed(100 * (late[0] - late[1]))} in the last {last}")
             best = max(range(1, done + 1), key=lambda epoch: after(found, epoch) or 0)
             facts += [f"highest after epoch {best}"] if best < done else []
-        facts += [f"by {signed(end)} after {long[0].run.epochs}"] if long is not found else []
+        if long is not found:
+            facts.append(
+                f"{'diverged' if end is None else f'by {signed(100 * (end - stated))}'} in {long[0].run.epochs}"
+            )
         first, others = facts[0], ", ".join(facts[1:])
         words.append(f"*{label}* by {signed(100 * (ours - stated))} ({'; '.join(filter(None, (first, others)))})")
     reason = because if short else because.replace(SHORT, WHOLE if still else "")

@@ -239,7 +239,7 @@ def test_the_final_models_curves_are_the_mean_over_the_seeds(store):
         kept = record(run, last)
         curves = {"validation_accuracy": [0.3] * 4 + [0.7] * 4 + [last] * 2, "validation_loss": [2.0] * 10}
         store.write(kept.model_copy(update={"history": kept.history | curves}))
-    assert "accuracy +5.00 from the quarter before the last" in verdict(store, "Of the final").evidence
+    assert "accuracy +5.00 from the last quarter but one" in verdict(store, "Of the final").evidence
 
 
 def test_the_final_models_curves_are_means_over_a_cycle_of_its_rate(store):

@@ -60,7 +60,9 @@ def test_a_longer_run_of_a_headline_row_stands_beside_it(some):
     some.write(record(experiments.base, 0.8))
     selected = overview.selections(some)
     table = overview.headline_table(overview.headlines(selected))
-    assert "| with | 75.00 ± 0.00 | 80.00 | 71.80 | +3.20 |" in table.grid() and "a longer run" in table.caption
+    assert (
+        "| with | 75.00 ± 0.00 | 80.00 | 71.80 | +3.20 |" in table.grid() and "a longer run of a row" in table.caption
+    )
     frame = overview.all_rows(selected).set_index("row")
     assert frame.loc["with", "accuracy"] == 0.8 and not frame.loc["with", "shorter"] and frame.loc["without", "shorter"]
 

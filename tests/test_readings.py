@@ -42,13 +42,20 @@ def _close():
     return selection({"without": [record(laptop(FIRST), 0.70)], "with": seeds})
 
 
-def test_what_a_larger_budget_says_of_pairs_that_it_has():
-    rows = selection(
-        {label: [] for label in "abc"}, {"paper": {"a": [record(FIRST, 0.7)], "b": [], "c": [record(SECOND, 0.8)]}}
-    )
-    said = " At *paper*, as far as there are rows: *c* less *a* +10.00 points, **holds**."
-    assert readings.longer(rows, 1, ("c", "a"), ("a", "b")) == said
-    assert readings.longer(rows, 1, ("a", "b")) == readings.longer(selection({}), 1, ("a", "b")) == ""
+def test_what_other_budgets_say_of_pairs_that_they_have(store):
+    runs = {"a": FIRST, "b": experiments.best, "c": SECOND}
+    whole = {"a": [record(FIRST, 0.7)], "b": [], "c": [record(SECOND, 0.8)]}
+    rows = selection({label: [] for label in runs}, {"paper": whole})
+    said = " At *paper*: *c* less *a* +10.00 points (n = 1 and 1), **holds**."
+    assert readings.elsewhere(runs, rows, store, 1, ("c", "a"), ("a", "b")) == said
+    assert readings.elsewhere(runs, rows, store, 1, ("a", "b")) == ""
+    for seed, accuracy in enumerate((0.7, 0.72, 0.74)):
+        store.write(record(laptop(FIRST, seed), accuracy))
+    store.write(record(laptop(SECOND), 0.73))
+    shown = records.select({"a": FIRST, "c": SECOND}, store, "paper")
+    said = " At *laptop*: *c* less *a* +1.00 points (n = 1 and 3), **within noise**."
+    assert readings.elsewhere(runs, shown, store, 1, ("c", "a"), ("a", "b")) == said
+    assert readings.elsewhere(runs, records.select(runs, store, "smoke"), store, 1, ("c", "a")) == ""
 
 
 def test_rows_by_precision_hold_the_runs_made_in_it():
@@ -321,10 +328,12 @@ def test_rows_far_from_the_report_are_named_with_what_their_length_explains():
     whole = short.model_copy(update={"run": experiments.replace(short.run, epochs=50)})
     assert readings.far("1", "1.2 batch norm", selection({"without": [whole]}), readings.SHORT).endswith(readings.WHOLE)
     found = selection({"without": [short]}, {"paper": {"without": [whole]}})
-    much = "*without* by −10.00 (10 of 50 epochs; validation +2.00 in the last 2, by −10.00 after 50)"
+    much = "*without* by −10.00 (10 of 50 epochs; validation +2.00 in the last 2, by −10.00 in 50)"
     assert readings.far("1", "1.2 batch norm", found, readings.SHORT).endswith(f"{much}. {readings.WHOLE}")
     near = selection({"without": [short]}, {"paper": {"without": [record(whole.run, 0.70)]}})
-    assert readings.far("1", "1.2 batch norm", near, readings.SHORT).endswith("in the last 2, by −1.60 after 50).")
+    assert readings.far("1", "1.2 batch norm", near, readings.SHORT).endswith("in the last 2, by −1.60 in 50).")
+    fallen = selection({"without": [short]}, {"paper": {"without": [record(whole.run, None)]}})
+    assert f"diverged in 50). {readings.WHOLE}" in readings.far("1", "1.2 batch norm", fallen, readings.SHORT)
     dead = record(laptop(experiments.base), 0.1)
     assert "(10 of 50 epochs; it learned nothing)" in readings.far("1", "1.2 batch norm", selection({"with": [dead]}))
     assert readings.far("1", "1.2 batch norm", selection({"without": [], "with": rows["with"]}), "It is short.") == ""
