@@ -278,7 +278,7 @@ def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float =
         if ours >= floor:
             sides = (1, "left"), (-1, "right")
             beside = [(NEXT_TO * side, up, to) for up in (-3, 5, -11) for side, to in sides]
-            beside += [(3 * NEXT_TO * side, up, to) for up in (-22, -32, 16, -42, -52) for side, to in sides]
+            beside += [(3 * NEXT_TO * side, up, to) for up in (-22, -32, 16, 38, -42, -52) for side, to in sides]
             _name(ax, name, (stated, ours), beside, taken)
         else:
             above = [(0, 7 + 10 * level, "right" if stated > 90 else "center") for level in range(3)]
@@ -294,6 +294,7 @@ def _name(ax: Axes, name: str, mark: tuple, places: Sequence[tuple], taken: list
         text = ax.annotate(name, mark, xytext=(right, up), textcoords="offset points", size=7.5, ha=aligned)
         box = text.get_window_extent()
         free = box.x0 >= whole.x0 and box.x1 <= whole.x1 and not any(map(box.overlaps, taken))
+        free &= abs(right) <= NEXT_TO or not _crosses(ax.transData.transform(mark), box, taken)
         if free or (right, up, aligned) == places[-1]:
             break
         text.remove()
@@ -301,6 +302,14 @@ def _name(ax: Axes, name: str, mark: tuple, places: Sequence[tuple], taken: list
         line = {"arrowstyle": "-", "lw": 0.6, "color": "0.5", "shrinkA": 0, "shrinkB": 4}
         ax.annotate("", mark, xytext=(right, up + 3), textcoords="offset points", arrowprops=line)
     taken.append(box)
+
+
+def _crosses(mark: np.ndarray, box: Bbox, taken: Sequence[Bbox]) -> bool:
+    """Whether a line from a mark to the nearest end of a label would run through a mark or another label."""
+    end = np.array([box.x0 if box.x0 > mark[0] else box.x1, (box.y0 + box.y1) / 2])
+    on_line = [mark + share * (end - mark) for share in np.linspace(0.2, 1, 20)]
+    solid = [each for each in taken if each.width > 1]  # the diagonal, which is made of dots here, may be crossed
+    return any(each.contains(*point) for each in solid for point in on_line)
 
 
 def noise_pair(pair: Mapping[str, list[Record]], ax: Axes) -> Axes:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.transforms import Bbox
 
 from helpers import bands, experiments, figures, readings
 from helpers.experiments import SECTIONS
@@ -197,6 +198,14 @@ def test_names_of_rows_side_by_side_do_not_overlap():
     assert len(boxes) == 4
     assert not any(box.overlaps(other) for place, box in enumerate(boxes) for other in boxes[:place])
     plt.close(figure)
+
+
+def test_a_line_to_a_name_runs_through_no_other_name_or_mark():
+    mark, name, between, dot = np.array([0.0, 0.0]), (100, 95, 40, 10), (45, 45, 10, 10), (50, 50, 1, 1)
+    name, between, dot = (Bbox.from_bounds(*bounds) for bounds in (name, between, dot))
+    assert figures._crosses(mark, name, [between])
+    assert not figures._crosses(mark, name, [Bbox.from_bounds(-4, -4, 8, 8)])  # its own
+    assert not figures._crosses(mark, name, [dot])  # of the diagonal
 
 
 def test_one_legend_stands_for_all_axes():
