@@ -7,6 +7,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
+# Notebooks run in a folder of their own, where a relative path would lead elsewhere.
+ifneq ($(DATA_DIR),)
+export DATA_DIR := $(abspath $(DATA_DIR))
+endif
+ifneq ($(RESULTS_DIR),)
+export RESULTS_DIR := $(abspath $(RESULTS_DIR))
+endif
+
 .PHONY: env data report notebooks test lint bench torture lab clean
 
 report: data

@@ -191,8 +191,9 @@ def report(
     os.environ.setdefault("RECORDS_ONLY", "1")
     from helpers import overview, report
 
-    # Other notebooks, or other records, must not replace the repository's figures and tables.
+    # Other notebooks, records or budgets must not replace the repository's figures and tables.
     own = notebooks.resolve() == records.ROOT / "notebooks" and Store().folder.resolve() == records.ROOT / "results"
+    own = own and not os.environ.get("REPORT_BUDGET")
     for path in report.build(notebooks, output, figures=figures or (records.ROOT if own else output) / "figures"):
         print(path)
     if own:
@@ -213,6 +214,9 @@ def readme(path: Annotated[Path, typer.Argument(help="The README.")] = records.R
 
 def main() -> int:
     """Runs the command line; gives its exit status. What a user can get wrong ends in one line."""
+    for name in ("DATA_DIR", "RESULTS_DIR"):  # notebooks and Ray's workers run in folders of their own
+        if os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.environ[name])
     try:
         status = app(standalone_mode=False) or 0
         sys.stdout.flush()

@@ -279,8 +279,8 @@ def _made(found: Iterable[Record]) -> list[str]:
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:
-    """Words in a row as a sentence has them: "a", "a and b", "a, b and c"."""
-    *first, end = words
+    """Words in a row as a sentence has them: "a", "a and b", "a, b and c"; a dash for none."""
+    *first, end = [*words] or [DASH]
     return f"{', '.join(first)} {last} {end}" if first else end
 
 

@@ -159,13 +159,24 @@ def test_a_broken_notebook_is_told_in_one_line(command, monkeypatch, tmp_path):
     assert (code, out, len(errors)) == (1, "", 1) and errors[0].startswith(f"helpers: {tmp_path}/01.ipynb is no ")
 
 
+def test_relative_folders_lead_to_the_same_place_from_a_notebook(command, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESULTS_DIR", "mine")
+    monkeypatch.setenv("DATA_DIR", "data")
+    monkeypatch.setattr(report, "build", lambda *folders, **options: seen.append(dict(os.environ)) or ())
+    assert command("report", "--output", tmp_path / "report")[0] == 0
+    assert (seen[0]["RESULTS_DIR"], seen[0]["DATA_DIR"]) == (str(tmp_path / "mine"), str(tmp_path / "data"))
+
+
 @pytest.mark.parametrize("own, foreign", [
-    (True, ()), (False, ("notebooks",)), (False, ("results",)), (False, ("notebooks", "results")),
+    (True, ()), (False, ("notebooks",)), (False, ("results",)), (False, ("notebooks", "results")), (False, ("budget",)),
 ])  # fmt: skip
 def test_other_notebooks_or_records_leave_the_repositorys_figures_alone(own, foreign, command, monkeypatch, tmp_path):
     built, rewritten = [], []
     monkeypatch.setenv("RECORDS_ONLY", "1")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path if "results" in foreign else records.ROOT / "results"))
+    monkeypatch.setenv("REPORT_BUDGET", "laptop" if "budget" in foreign else "")
     monkeypatch.setattr(report, "build", lambda notebooks, output, figures: built.append(figures) or ())
     monkeypatch.setattr(overview, "rewrite", lambda: rewritten.append(True))
     # A relative path to the repository's own is no other folder.

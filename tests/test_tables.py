@@ -81,6 +81,7 @@ def test_a_caption_names_precisions_and_revisions():
 def test_words_are_listed_as_in_a_sentence():
     assert [tables.listed("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
     assert tables.listed(["30", "60"], "or") == "30 or 60"
+    assert tables.listed([]) == "–"
 
 
 def test_a_row_leads_to_the_records_of_all_its_seeds(pair):
