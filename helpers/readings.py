@@ -155,11 +155,6 @@ def best_row(selection: Mapping[str, list[Record]]) -> str | None:
     return max(known, key=known.get) if known else None
 
 
-def merged(selections: Mapping[str, Selection]) -> dict[str, list[Record]]:
-    """The rows of several tables as one: "table: row" → records."""
-    return {f"{table}: {label}": found for table, rows in selections.items() for label, found in rows.items()}
-
-
 def _trained(found: Sequence[Record]) -> list[Record]:
     """A row's runs that came to an end, less those that learned nothing where others did, as its accuracy has them."""
     return [record for record in records.alive(list(found)) if record.test]
@@ -175,11 +170,11 @@ def all_rows(sections: Mapping[str, Mapping[str, Mapping[str, list[Record]]]]) -
         for table, selection in selections.items():
             for label, found in selection.items():
                 if found and found[0].test:
-                    seen.setdefault(found[0].run, (section, table, label, found))
-    seconds, _ = records.times({run: found for run, (*_, found) in seen.items()})
+                    seen.setdefault(found[0].run, (section, table, label, selection))
+    seconds, _ = records.times({run: records.timed(rows, label) for run, (*_, label, rows) in seen.items()})
     lines = [
-        (section, table, label, records.mean(records.accuracies(found)), found[0].parameters, seconds[run])
-        for run, (section, table, label, found) in seen.items()
+        (section, table, label, records.mean(records.accuracies(rows[label])), rows[label][0].parameters, seconds[run])
+        for run, (section, table, label, rows) in seen.items()
     ]
     return pd.DataFrame(lines, columns=["section", "table", "row", "accuracy", "parameters", "seconds_per_epoch"])
 
@@ -302,7 +297,7 @@ def first_steps_apart(pair: Mapping[str, Sequence[Record]]) -> float:
 
 def time_ratio(selection: Mapping[str, list[Record]], row: str, other: str) -> float:
     """Seconds an epoch of `row` over those of `other`, fastest epochs on one machine; NaN if there is none of both."""
-    ours, theirs = records.times({label: selection[label] for label in (row, other)})[0].values()
+    ours, theirs = records.times({label: records.timed(selection, label) for label in (row, other)})[0].values()
     return ours / theirs if ours and theirs else math.nan
 
 
@@ -317,7 +312,7 @@ def times_with_and_without(pairs: Mapping[str, Mapping[str, list[Record]]], sect
     epochs = experiments.SECTIONS[section][table][PLAIN].epochs
     entries = []
     for name, rows in pairs.items():
-        seconds, where = records.times({label: rows[label] for label in (PLAIN, NORMED)})
+        seconds, where = records.times({label: records.timed(rows, label) for label in (PLAIN, NORMED)})
         entries.append({"": name, **seconds, "ratio": time_ratio(rows, NORMED, PLAIN), "machine": where or DASH})
     stated = {label: reported(section, table, label).seconds for label in (PLAIN, NORMED)}
     entries.append({"": "report", **{label: seconds and seconds / epochs for label, seconds in stated.items()},

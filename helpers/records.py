@@ -373,10 +373,12 @@ class Selection(Mapping):
 
     `budget`: the largest in which every row is there, else the one with the most rows. `missing`: the labels without a
     complete set of records. `larger`: budget → the same mapping, for what exists in larger budgets, incomplete there.
+    `smaller`: budget → the same mapping, for what exists in smaller ones.
     """
 
-    def __init__(self, budget: str, records: dict[str, list[Record]], missing: list[str], larger: dict[str, dict]):
-        self.budget, self.missing, self.larger = budget, missing, larger
+    def __init__(self, budget: str, records: dict[str, list[Record]], missing: list[str], larger: dict[str, dict],
+                 smaller: dict[str, dict] | None = None):  # fmt: skip
+        self.budget, self.missing, self.larger, self.smaller = budget, missing, larger, smaller or {}
         self._records = records
 
     def __getitem__(self, label: str) -> list[Record]:
@@ -410,18 +412,15 @@ def select(rows: Mapping[str, Run], store: Store | None = None, budget: str | No
     store = store or Store()
     if budget is not None:
         return Selection(budget, *gather(rows, experiments.find("budget", budget, experiments.BUDGETS), store), {})
-    larger, fullest = {}, None
-    for budget in reversed(experiments.BUDGETS[1:]):
-        records, missing = gather(rows, budget, store)
-        if not missing:
-            return Selection(budget, records, [], larger)
-        if any(records.values()):
-            larger[budget] = records
-            if fullest is None or sum(map(bool, records.values())) > sum(map(bool, fullest[1].values())):
-                fullest = (budget, records, missing)
-    budget, records, missing = fullest or ("laptop", {label: [] for label in rows}, list(rows))
-    above = experiments.BUDGETS[experiments.BUDGETS.index(budget) + 1 :]
-    return Selection(budget, records, missing, {each: larger[each] for each in above if each in larger})
+    budgets = tuple(reversed(experiments.BUDGETS[1:]))
+    known = {budget: gather(rows, budget, store) for budget in budgets}
+    there = {budget: records for budget, (records, _) in known.items() if any(records.values())}
+    fullest = max(there, key=lambda budget: sum(map(bool, there[budget].values())), default="laptop")
+    chosen = next((budget for budget, (_, missing) in known.items() if not missing), fullest)
+    place = budgets.index(chosen)
+    larger, smaller = ({each: there[each] for each in part if each in there}
+                       for part in (budgets[:place], budgets[place + 1 :]))  # fmt: skip
+    return Selection(chosen, *known[chosen], larger, smaller)
 
 
 def mean(values) -> float | None:
@@ -429,18 +428,29 @@ def mean(values) -> float | None:
     return statistics.fmean(values) if values else None
 
 
+def timed(rows: Mapping[str, list[Record]], label: str) -> list[Record]:
+    """The records that tell how long an epoch of a row takes: those of all budgets that a Selection has at hand."""
+    budgets = [rows]
+    if isinstance(rows, Selection):
+        budgets += [*rows.larger.values(), *rows.smaller.values()]
+    return [record for each in budgets for record in each[label]]
+
+
 def times(rows: Mapping[Hashable, Sequence[Record]]) -> tuple[dict[Hashable, float | None], str]:
     """Seconds of the fastest epoch of each row, and where: on the machine that most of the rows were made on.
 
-    None for a row that has no record of there, since times of several machines don't compare.
+    None for a row that has no record of there, since times of several machines don't compare. Of two machines with as
+    many rows it is the processor: runs that share an accelerator slow each other.
     """
     there: dict[str, dict[Hashable, float]] = {}
+    shared = set()
     for label, found in rows.items():
         for record in found:
             if record.fastest_epoch:
                 known = there.setdefault(record.timed_on, {})
                 known[label] = min(record.fastest_epoch, known.get(label, math.inf))
-    where = max(there, key=lambda place: len(there[place]), default="")
+                shared |= {record.timed_on} if "accelerator" in record.machine else set()
+    where = max(there, key=lambda place: (len(there[place]), place not in shared), default="")
     return {label: there.get(where, {}).get(label) for label in rows}, where
 
 

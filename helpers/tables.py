@@ -140,10 +140,10 @@ def measured(found: list[Record]) -> str:
 def compare(section: str, table: str, selection: Selection, timed: bool = True) -> Table:
     """One table of the report: our accuracy, the report's, the difference in points, n, seconds an epoch, the record.
 
-    Seconds are the fastest epoch's, since a busy machine makes others slower, and of one machine; `timed`: whether to
-    show them. What exists in a larger budget, but not for every row, stands in a column of its own.
+    Seconds are the fastest epoch's, since a busy machine makes others slower, and of one machine, in whatever budget;
+    `timed`: whether to show them. What exists in a larger budget, but not for every row, stands in a column of its own.
     """
-    seconds, where = records.times(selection)
+    seconds, where = records.times({label: records.timed(selection, label) for label in selection})
     runs = experiments.SECTIONS[section][table]
     entries = [{**_entry(label, runs[label], found, reported(section, table, label)), "seconds": seconds[label]}
                for label, found in selection.items()]  # fmt: skip

@@ -308,8 +308,8 @@ def evaluate(model, run, dataset: data.Dataset, split: data.Split, engine: Engin
 def fingerprint(run, dataset: data.Dataset, start=None, masks=None) -> list[float]:
     """The losses of the run's first five steps, in float32 on the CPU, on a model of its own.
 
-    The first two are the same on every machine to about 1e-5 (making.FINGERPRINT_TOLERANCE), whatever engine the run
-    itself uses; each further step magnifies how machines round.
+    The first two are the same on every machine to about 1e-5, whatever engine the run itself uses; each further step
+    magnifies how machines round (making.FINGERPRINT_TOLERANCE).
     """
     batches = make_batches(run, dataset)
     trainer = Trainer(run, Engine(), len(batches), start, masks)
