@@ -49,7 +49,7 @@ def subgradient(theta: Tensor, at: float, penalty: str | None) -> Tensor:
 def thin_(groups: list[dict], density: float) -> None:
     """Sets all but the share `density` of the filters or weights of each penalised parameter to zero, drawn by lot.
 
-    What is left is scaled by 1/√density, so that outputs keep their variance. At least one filter or weight stays.
+    What is left is scaled by √(all/left), so that outputs keep their variance. At least one filter or weight stays.
     """
     for group in groups:
         for parameter in group["params"]:
@@ -57,8 +57,8 @@ def thin_(groups: list[dict], density: float) -> None:
             if group["penalty"] is not None and density < 1:
                 shape = (len(p), *[1] * (p.ndim - 1)) if group["penalty"] == "group" else p.shape
                 order = torch.randperm(math.prod(shape)).view(shape)
-                kept = order < max(1, round(density * order.numel()))
-                p.mul_((kept / math.sqrt(density)).to(p.device))
+                left = max(1, round(density * order.numel()))
+                p.mul_(((order < left) * math.sqrt(order.numel() / left)).to(p.device))
 
 
 class _Bregman(torch.optim.Optimizer):
@@ -117,7 +117,7 @@ class AdaBreg(_Bregman):
     """Bregman iterations along Adam's direction; see the module. `params`: groups with a `penalty`."""
 
     def __init__(self, params, lr, *, lam=1.0, delta=1.0, betas=(0.9, 0.999), eps=1e-8):
-        super().__init__(params, dict(lr=lr, lam=lam, delta=delta, betas=tuple(betas), eps=eps))
+        super().__init__(params, dict(lr=lr, lam=lam, delta=delta, betas=betas, eps=eps))
 
     def _direction(self, gradient: Tensor, state: dict, group: dict) -> Tensor:
         first, second = group["betas"]

@@ -136,6 +136,21 @@ class _SplitLBI(torch.optim.Optimizer):
                           " support: keep the weights in float32 and compute under torch.autocast",
                           stacklevel=2)  # fmt: skip
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """As any optimizer's; what a group saved elsewhere doesn't say is as here. Raises ValueError as `__init__`."""
+        groups = [
+            {
+                **{name: value for name, value in here.items() if name not in ("params", "param_names")},
+                **saved,
+                "fused": here["fused"],
+            }
+            for here, saved in zip(self.param_groups, state_dict["param_groups"])
+        ]
+        rest = state_dict["param_groups"][len(groups) :]  # torch says what is wrong with their number
+        for index, group in enumerate(groups):
+            check({**group, "params": self.param_groups[index]["params"]}, index)
+        super().load_state_dict({**state_dict, "param_groups": groups + rest})
+
     @torch.no_grad()
     def step(self, closure=None):
         """One step; gives the loss that `closure`, if given, computes. What has no gradient stays as it is."""
@@ -144,11 +159,13 @@ class _SplitLBI(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            names = self._names(group) + (["z"] if group["penalty"] else [])
+            directions = self._names(group)
+            names = directions + (["z"] if group["penalty"] else [])
             fresh, known = [], []
             for p in group["params"]:
                 if p.grad is not None:
-                    tensors = known if self.state[p] else fresh
+                    # A momentum that is switched on later begins then.
+                    tensors = known if all(name in self.state[p] for name in directions) else fresh
                     tensors.append((p, p.grad, *self._state_of(p, names)))
             if fresh:
                 self._step(fresh, group, first=True)
@@ -159,8 +176,10 @@ class _SplitLBI(torch.optim.Optimizer):
     def _step(self, tensors: list[tuple[Tensor, ...]], group: dict, first: bool) -> None:
         """One step of some parameters, each given as (weights, gradient, *state), with Z last if there is a penalty."""
         (lr, kappa, mu), penalty = (float(group[name]) for name in ("lr", "kappa", "mu")), group["penalty"]
-        if group.get("fused") and penalty:  # a group that was saved by an older version has no "fused"
+        if group.get("fused") and penalty:
             left = self._fused_step(list(zip(*tensors)), (penalty == "group", lr, kappa, mu), group, first)
+            # The kernel writes past autograd, which has to know that a graph made before the step is out of date.
+            torch.autograd.graph.increment_version([each[0] for each in tensors])
             tensors = [tensors[index] for index in left]
             if not tensors:
                 return
@@ -244,7 +263,7 @@ class DessiLBIAdam(_SplitLBI):
     """
 
     def __init__(self, params, lr, *, kappa=1.0, mu=100.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, fused=False):
-        super().__init__(params, dict(lr=lr, kappa=kappa, mu=mu, betas=tuple(betas), eps=eps,
+        super().__init__(params, dict(lr=lr, kappa=kappa, mu=mu, betas=betas, eps=eps,
                                       weight_decay=weight_decay, fused=fused))  # fmt: skip
 
     def _names(self, group: dict) -> list[str]:
@@ -291,7 +310,7 @@ def param_groups(model: nn.Module, only: str | Iterable[str] | None = None) -> l
         if name not in layers:
             raise ValueError(f"{name!r} is no convolution or linear layer of the model: it has {', '.join(layers)}")
         if not isinstance(layers[name][0].weight, nn.Parameter):
-            raise ValueError(f"the weight of {name!r} is computed from other parameters: leave it out of `only`")
+            raise ValueError(f"the weight of {name!r} is computed from other parameters: name the others in `only`")
     penalty_of = {layers[name][0].weight: layers[name][1] for name in chosen}
     groups = {penalty: [] for penalty in PENALTIES}
     for name, parameter in model.named_parameters():
@@ -317,8 +336,13 @@ ALLOWED = {  # name: (test, in words)
 def check(values: dict, index: int = 0, allowed: dict = ALLOWED) -> None:
     """Raises ValueError for a value that is not allowed, or a parameter that can't take its group's penalty."""
     for name, (fits, words) in allowed.items():
-        if name in values and not fits(values[name]):
-            raise ValueError(f"{name} {values[name]!r} is not allowed: it must be {words}")
+        if name in values:
+            try:
+                good = fits(values[name])
+            except TypeError:  # no number at all
+                good = False
+            if not good:
+                raise ValueError(f"{name} {values[name]!r} is not allowed: it must be {words}")
     if values.get("penalty") == "group":
         names = values.get("param_names") or [f"{i} of group {index}" for i in range(len(values["params"]))]
         for name, parameter in zip(names, values["params"]):

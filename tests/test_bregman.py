@@ -89,6 +89,13 @@ def test_proximal_maps_by_hand():
     assert torch.equal(bregman.prox(z, 5.0, None), z)
 
 
+def test_thinning_scales_by_what_is_left():
+    """Three tenths of six filters are two: three times fewer, so √3 times larger."""
+    weight = nn.Parameter(torch.ones(6, 2, 1, 1))
+    bregman.thin_([{"params": [weight], "penalty": "group"}], 0.3)
+    assert sorted(weight[:, 0].flatten().tolist()) == [0, 0, 0, 0, pytest.approx(3**0.5), pytest.approx(3**0.5)]
+
+
 @pytest.mark.parametrize("density", [0.1, 0.5, 1.0])
 def test_thinning_leaves_a_share_of_filters_and_scales_them(density):
     torch.manual_seed(0)

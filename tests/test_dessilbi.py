@@ -439,6 +439,59 @@ def test_saved_loaded_and_continued_gives_identical_numbers(kind, dtype):
 
 
 @BOTH
+def test_a_state_that_leaves_something_out_takes_it_from_here(kind):
+    """As one saved by SGD, which knows neither κ nor ν; whether the step is compiled is for this machine to say."""
+    optimizer = make(kind, net(), kappa=3)
+    saved = optimizer.state_dict()
+    for group in saved["param_groups"]:
+        del group["kappa"], group["penalty"]
+        group["fused"], group["lr"] = not group["fused"], 0.7
+    other = make(kind, net(), kappa=5)
+    other.load_state_dict(saved)
+    fused = other.defaults["fused"]
+    assert [(group["lr"], group["kappa"], group["fused"]) for group in other.param_groups] == [(0.7, 5, fused)] * 3
+    assert [group["penalty"] for group in other.param_groups] == ["group", "l1", None]
+
+
+@BOTH
+def test_a_state_with_a_value_that_is_not_allowed_is_refused_and_nothing_changes(kind):
+    optimizer = make(kind, net())
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][1]["mu"] = -1.0
+    with pytest.raises(ValueError, match="mu -1.0 is not allowed: it must be above 0"):
+        optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[1]["mu"] == 0.3
+
+
+def test_a_momentum_that_is_switched_on_later_begins_with_a_whole_gradient():
+    """As in torch.optim.SGD, at the same rate: dampening holds from the second step with a momentum on."""
+    weights = [nn.Parameter(double(3, 4)) for _ in range(2)]
+    other = nn.Parameter(double(2, 2))
+    groups = [{"params": weights[:1], "penalty": None}, {"params": [other], "penalty": "l1"}]
+    ours = DessiLBI(groups, lr=0.1, momentum=0.0, dampening=0.5)
+    theirs = torch.optim.SGD(weights[1:], lr=0.1, momentum=0.0, dampening=0.5)
+    for step in range(4):
+        for optimizer in (ours, theirs):
+            optimizer.param_groups[0]["momentum"] = 0.0 if step == 0 else 0.9
+        for weight in weights:
+            weight.grad = double(3, 4, seed=step)
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-12)
+
+
+@BOTH
+def test_a_graph_from_before_the_step_is_out_of_date(kind):
+    weight = nn.Parameter(double(3, 4))
+    optimizer = kind([{"params": [weight], "penalty": "group"}], lr=0.1)
+    loss = (weight**2).sum()
+    weight.grad = double(3, 4, seed=1)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@BOTH
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
 def test_a_copy_goes_on_like_the_original(kind, copied):
     model = net()
@@ -645,6 +698,8 @@ def test_a_library_that_is_damaged_is_built_again_and_one_that_cannot_be_kept_is
     (DessiLBIAdam, "lr", -0.1, "at least 0 and finite"), (DessiLBIAdam, "mu", 0.0, "above 0"),
     (DessiLBIAdam, "betas", (0.9, 1.0), "two numbers of at least 0 and below 1"),
     (DessiLBIAdam, "eps", 0.0, "above 0 and finite"), (DessiLBIAdam, "kappa", -1.0, "above 0 and finite"),
+    (DessiLBI, "lr", None, "at least 0 and finite"), (DessiLBI, "lr", "0.1", "at least 0 and finite"),
+    (DessiLBI, "mu", None, "above 0"), (DessiLBIAdam, "betas", 0.9, "two numbers of at least 0 and below 1"),
 ])  # fmt: skip
 def test_a_value_that_is_not_allowed_is_named(kind, name, value, range_):
     with pytest.raises(ValueError) as raised:
