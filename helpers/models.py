@@ -1,12 +1,25 @@
 """The four networks of the report, each with every option that a table varies. A model is only built here: nothing is
 trained, loaded or drawn."""
 
+import contextlib
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+@contextlib.contextmanager
+def keeping_modes(model: nn.Module) -> Iterator[None]:
+    """After it each module is in the mode that it was found in: a part that is frozen stays so."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Residual(nn.Sequential):

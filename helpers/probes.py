@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from helpers import models
+
 Loss = Callable[[nn.Module], torch.Tensor]  # the scalar loss on a fixed batch at the model's current parameters
 Tensors = Sequence[torch.Tensor]
 
@@ -151,7 +153,6 @@ def _moved(parameters: Sequence[nn.Parameter], direction: Tensors, distance: flo
 @contextlib.contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
     """Buffers, mode and random state are after it what they were before, whatever happens; without autocast."""
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
                for name, buffer in module.named_buffers(recurse=False)]  # fmt: skip
     device = next(model.parameters()).device
@@ -159,11 +160,10 @@ def _as_found(model: nn.Module) -> Iterator[None]:
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             torch.autocast(device.type, enabled=False),
+            models.keeping_modes(model),
         ):
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         with torch.no_grad():
             for module, name, buffer, value in buffers:
                 setattr(module, name, buffer.copy_(value))

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from helpers import models
+
 NEVER = 2000  # in place of an epoch, for what never entered the support; the number is that of the authors' code
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -94,10 +96,13 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
     """How much each filter or weight of a model is worth keeping, by layer; what is lowest is pruned first.
 
     The authors' order: ‖W_f‖ less the epoch in which filter f entered the support, |w| less that of a weight, NEVER for
-    what did not enter. `entry`: parameter name → epochs, as `Path` records it. Without it: magnitude alone.
+    what did not enter. `entry`: parameter name → epochs, as `Path` records it. Without it: magnitude alone. Raises
+    ValueError for a name that is no weight of the model's layers.
     """
-    order = {}
-    for name, layer in layers(model).items():
+    order, found = {}, layers(model)
+    if strange := sorted(set(entry or {}) - {f"{name}.weight" for name in found}):
+        raise ValueError(f"entry is of {', '.join(strange)}, which the model doesn't have: it has {', '.join(found)}")
+    for name, layer in found.items():
         order[name] = units(layer.weight.detach())
         if entry is not None and f"{name}.weight" in entry:
             order[name] = order[name].double() - entry[f"{name}.weight"].to(order[name].device)
@@ -107,7 +112,8 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
 def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers: Sequence[str]) -> nn.Module:
     """A copy of `model` with the lowest `fraction` (0 to 1) of filters or weights in each of `layers` set to zero.
 
-    A filter's bias goes with it. Raises ValueError for a fraction out of range or a layer that has no order.
+    A filter's bias goes with it. Raises ValueError for a fraction out of range, a layer that has no order or one whose
+    weight is computed from other parameters.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction {fraction} is not allowed: it must be between 0 and 1")
@@ -116,6 +122,8 @@ def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers
     for name in layers:
         if name not in order:
             raise ValueError(f"{name!r} is no layer that can be pruned: there are {', '.join(order)}")
+        if not isinstance(modules[name].weight, nn.Parameter):
+            raise ValueError(f"the weight of {name!r} is computed from other parameters: remove its parametrization")
         scores = order[name].flatten()
         lowest = torch.argsort(scores, stable=True)[: round(fraction * len(scores))]
         mask = torch.ones_like(scores, dtype=torch.bool)
@@ -159,22 +167,27 @@ def pruned_accuracies(model, order, fractions, names, images: Tensor, labels: Te
 
     `images` (N, C, H, W) as the model takes them. What lies before the first pruned layer is computed only once.
     """
-    stages = [*model.features, *model.classifier]
-    modules = dict(model.named_modules())
+    stages, modules = _stages(model), dict(model.named_modules())
     first = min(next(i for i, stage in enumerate(stages) if stage is modules[name]) for name in names)
-    was_training = model.training
-    model.eval()
-    parts = images.split(1000)
-    for stage in stages[:first]:
-        parts = [stage(part) for part in parts]
-    accuracies = []
-    for fraction in fractions:
-        pruned = prune(model, order, fraction, names)
-        tail = nn.Sequential(*[*pruned.features, *pruned.classifier][first:])
-        outputs = torch.cat([tail(part) for part in parts])
-        accuracies.append((outputs.argmax(1) == labels).double().mean())
-    model.train(was_training)
+    parts, accuracies = images.split(1000), []
+    with models.keeping_modes(model):
+        model.eval()
+        for stage in stages[:first]:
+            parts = [stage(part) for part in parts]
+        for fraction in fractions:
+            tail = nn.Sequential(*_stages(prune(model, order, fraction, names))[first:])
+            outputs = torch.cat([tail(part) for part in parts])
+            accuracies.append((outputs.argmax(1) == labels).double().mean())
     return torch.stack(accuracies).cpu()
+
+
+def _stages(model: nn.Module) -> list[nn.Module]:
+    """The layers of a chain, in the order in which they are gone through. Raises ValueError for any other model."""
+    if isinstance(model, nn.Sequential):
+        return [*model]
+    if not all(isinstance(getattr(model, part, None), nn.Sequential) for part in ("features", "classifier")):
+        raise ValueError(f"a {type(model).__name__} is no chain: give a Sequential, or a model of features, classifier")
+    return [*model.features, *model.classifier]
 
 
 # ------------------------------------------------------------------------------------------ what is left
@@ -189,12 +202,10 @@ def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> list[int]:
         counts.append(positions * layer.weight.numel())
 
     hooks = [layer.register_forward_hook(count) for layer in layers(model).values()]
-    was_training = model.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), models.keeping_modes(model):
             model.eval()(torch.zeros(1, *shape, device=next(model.parameters()).device))
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return counts
@@ -237,13 +248,15 @@ def sizes(model: nn.Module, order, fractions: Sequence[float], names: Sequence[s
 def compact(model: nn.Module) -> nn.Module:
     """The same function as `model` in evaluation mode, with the filters and units that only give zeros cut out.
 
-    For models whose `features` and `classifier` are chains of convolution, batch norm, ReLU, pooling, dropout, flatten
-    and linear layers. A filter of zero is kept where batch norm makes a constant of it that ReLU lets through. Raises
-    ValueError for anything else in the chain.
+    For a Sequential, or a model whose `features` and `classifier` are, of convolution, batch norm, ReLU, pooling,
+    dropout, flatten and linear layers. A filter of zero is kept where batch norm makes a constant of it that ReLU lets
+    through. Raises ValueError for anything else in the chain.
     """
     smaller = copy.deepcopy(model)
-    stages = [*smaller.features, *smaller.classifier]
+    stages = _stages(smaller)
     for stage in stages:
+        if sum(stage is each for each in stages) > 1 and [*stage.parameters()]:
+            raise ValueError(f"a {type(stage).__name__} that is gone through twice can't be made smaller")
         if not isinstance(stage, (*PRUNABLE, *_PASSING, nn.BatchNorm2d)):
             raise ValueError(f"a {type(stage).__name__} can't be made smaller: the network must be a chain of layers")
         if getattr(stage, "groups", 1) > 1:
@@ -273,16 +286,32 @@ def _cut(layer: nn.Module, between: list[nn.Module], after: nn.Module) -> None:
     kept = (layer.weight.flatten(1) != 0).any(1) | (outputs != 0)
     if not kept.any():
         kept[0] = True  # a layer needs one output
-    copies = after.weight.shape[1] // len(kept)  # inputs of a linear layer for each channel that was flattened
-    after.weight = nn.Parameter(after.weight[:, kept.repeat_interleave(copies)])
+    _replace(after, "weight", after.weight[:, _inputs(kept, layer, between, after)])
     for stage in (layer, *norms):
         for name in ("weight", "bias"):
             if getattr(stage, name) is not None:
-                setattr(stage, name, nn.Parameter(getattr(stage, name)[kept]))
+                _replace(stage, name, getattr(stage, name)[kept])
     for norm in norms:
         norm.running_mean, norm.running_var = norm.running_mean[kept], norm.running_var[kept]
     for stage in (layer, *norms, after):
         _say_sizes(stage)
+
+
+def _inputs(kept: Tensor, layer: nn.Module, between: list[nn.Module], after: nn.Module) -> Tensor:
+    """Which inputs of `after` (its second dimension) are left if of the outputs of `layer` those `kept` are."""
+    flat = any(isinstance(stage, nn.Flatten) for stage in between)
+    copies, rest = divmod(after.weight.shape[1], len(kept))  # of each output, where a map or a series was flattened
+    alike = isinstance(layer, nn.Linear) == isinstance(after, nn.Linear)
+    if rest or not (flat or alike and copies == 1):
+        inputs = after.weight.shape[1]
+        raise ValueError(f"a {type(after).__name__} of {inputs} inputs after {len(kept)} outputs can't be"
+                         " made smaller: its inputs are other things")  # fmt: skip
+    # Maps are flattened channel by channel, what a linear layer gives moment by moment.
+    return kept.repeat(copies) if isinstance(layer, nn.Linear) else kept.repeat_interleave(copies)
+
+
+def _replace(stage: nn.Module, name: str, value: Tensor) -> None:
+    setattr(stage, name, nn.Parameter(value, requires_grad=getattr(stage, name).requires_grad))
 
 
 def _say_sizes(stage: nn.Module) -> None:

@@ -363,9 +363,47 @@ def test_linear_units_are_cut_too():
     torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
 
 
+def test_what_a_linear_layer_gives_is_flattened_moment_by_moment():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 4, 2))  # at each of three moments
+    with torch.no_grad():
+        model[0].weight[1], model[0].bias[1] = 0, 0
+    smaller, series = sparsity.compact(model), torch.rand(6, 3, 5)
+    assert smaller[3].in_features == 3 * 3
+    torch.testing.assert_close(smaller(series), model(series))
+
+
+@pytest.mark.parametrize("stages", [
+    [nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Linear(8, 3)],  # along the length, not over the channels
+    [nn.Linear(8, 4), nn.Conv1d(2, 3, 3)],
+    [nn.Linear(8, 5), nn.Flatten(), nn.Linear(12, 3)],
+])  # fmt: skip
+def test_inputs_that_are_not_the_outputs_before_them_are_refused(stages):
+    with pytest.raises(ValueError, match="can't be made smaller: its inputs are other things"):
+        sparsity.compact(nn.Sequential(*stages))
+
+
+def test_what_is_frozen_stays_frozen_in_the_compact_network():
+    model = small(batch_norm=True).eval()
+    model.features[0].weight.requires_grad_(False)
+    model.features[1].bias.requires_grad_(False)
+    model.classifier[3].weight.requires_grad_(False)
+    smaller = dict(sparsity.compact(model).named_parameters())
+    assert {name for name, parameter in smaller.items() if not parameter.requires_grad} == {
+        "features.0.weight", "features.1.bias", "classifier.3.weight"
+    }  # fmt: skip
+
+
 def test_a_network_that_is_no_chain_is_refused():
     with pytest.raises(ValueError, match="a Residual can't be made smaller: the network must be a chain of layers"):
         sparsity.compact(models.MyResNet9())
+    with pytest.raises(
+        ValueError, match="a Bilinear is no chain: give a Sequential, or a model of features, classifier"
+    ):
+        sparsity.compact(nn.Bilinear(2, 2, 2))
+    twice = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match="a Linear that is gone through twice can't be made smaller"):
+        sparsity.compact(nn.Sequential(twice, nn.ReLU(), twice))
 
 
 def test_summary_by_hand():
@@ -399,3 +437,31 @@ def test_nothing_changes_the_model_it_is_given():
     sparsity.compact(model)
     sparsity.multiply_adds(model, (1, 8, 8))
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_part_that_is_frozen_stays_in_its_mode():
+    model = small(batch_norm=True)
+    model.features[1].eval()
+    order, labels = sparsity.pruning_order(model), torch.zeros(7, dtype=torch.int64)
+    sparsity.multiply_adds(model, (1, 8, 8))
+    sparsity.pruned_accuracies(model, order, (0.0, 0.5), ["features.4"], IMAGES, labels)
+    assert [module.training for module in model.features] == [True, False, True, True, True, True]
+    with pytest.raises(RuntimeError):  # images of two channels
+        sparsity.pruned_accuracies(model, order, (0.5,), ["features.4"], IMAGES.expand(-1, 2, -1, -1), labels)
+    assert [module.training for module in model.features] == [True, False, True, True, True, True] and model.training
+
+
+# ------------------------------------------------------------------------------------------ what is not allowed
+
+
+@pytest.mark.parametrize("name", ["_orig_mod.features.0.weight", "0.0", "features.0.bias"])
+def test_an_entry_of_something_else_is_no_pruning_order(name):
+    with pytest.raises(ValueError, match=f"entry is of {name}, which the model doesn't have: it has features.0, fe"):
+        sparsity.pruning_order(small(), {"features.0.weight": torch.ones(4), name: torch.ones(4)})
+
+
+def test_a_weight_that_is_computed_is_not_pruned_in_vain():
+    model = small()
+    torch.nn.utils.parametrizations.weight_norm(model.features[0])
+    with pytest.raises(ValueError, match="the weight of 'features.0' is computed from other parameters"):
+        sparsity.prune(model, {"features.0": torch.arange(4.0)}, 0.5, ["features.0"])
