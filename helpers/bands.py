@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers.experiments import Run
+from helpers.experiments import BUDGETS, Run
 from helpers.readings import NORMED, PLAIN, series
-from helpers.records import Record, Store
+from helpers.records import Record, Selection, Store
 from helpers.tables import Table, text
 
 STRETCHES = 20  # equal parts of a run, in each of which two bands are compared
@@ -28,6 +28,12 @@ def networks(rows: Mapping[str, Run], selection: Mapping[str, list[Record]]) -> 
         rate = f"lr {run.lr:g}"
         found[name][label if rate in found[name] else rate] = selection[label]
     return found
+
+
+def paired(rates: Mapping[str, Mapping[str, list[Record]]]) -> dict[str, dict[str, list[Record]]]:
+    """Of the rows by network, as `networks` gives them, those at the rates of which both networks have a record."""
+    both = [rate for rate in rates[PLAIN] if all(runs.get(rate) for runs in rates.values())]
+    return {network: {rate: runs[rate] for rate in both} for network, runs in rates.items()}
 
 
 class Band(NamedTuple):
@@ -255,8 +261,8 @@ def unsteadiness_table(
     """
     entries = []
     for name, what in quantities.items():
-        for rate in rates[PLAIN]:
-            pair = {network: {rate: runs[rate]} for network, runs in rates.items()}
+        for rate in dict.fromkeys(rate for runs in rates.values() for rate in runs):
+            pair = {network: {rate: runs.get(rate, [])} for network, runs in rates.items()}
             means = {network: _over(np.mean, unsteadiness(one, store, what).middle) for network, one in pair.items()}
             _, won, of = compare(*pair.values(), store, what, "steadier")
             entries.append(
@@ -267,6 +273,28 @@ def unsteadiness_table(
     texts["steadier with"] = [f"{row['steadier with']} of {row['of']} stretches" for row in entries]
     caption = "How far a quantity jumps from one measurement to the next within a run: mean of |ln(after / before)|."
     return Table(frame, caption, texts, left=("rate",))
+
+
+def by_budget(rows: Mapping[str, Run], selection: Selection, store: Store, quantities: Mapping[str, str]) -> Table:
+    """What batch norm does to each of `quantities` (name → series) in every budget: a verdict, and stretches won.
+
+    Over the rates of which both networks have a record there.
+    """
+    budgets = {**selection.smaller, selection.budget: selection, **selection.larger}
+    known = {budget: paired(networks(rows, budgets[budget])) for budget in BUDGETS if budget in budgets}
+    entries = []
+    for name, what in quantities.items():
+        for rates in known.values():
+            if rates[PLAIN]:
+                epochs = next(iter(rates[PLAIN].values()))[0].run.epochs
+                verdicts = {word: compare(*rates.values(), store, what, word) for word in COMPARED}
+                words = {word: f"{verdict} ({won} of {of})" for word, (verdict, won, of) in verdicts.items()}
+                entries.append({"quantity": name, "epochs": epochs, "rates": len(rates[PLAIN]), **words})
+    frame = pd.DataFrame(entries, columns=["quantity", "epochs", "rates", *COMPARED])
+    caption = (
+        "What batch norm does in shorter and longer runs, over the rates that both networks have: verdict, stretches."
+    )
+    return Table(frame, caption, left=tuple(COMPARED))
 
 
 def band_ratios(quantities: Mapping[str, Mapping[str, Band]]) -> Table:

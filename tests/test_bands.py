@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from helpers import bands, readings
+from helpers import bands, experiments, readings
 from helpers.experiments import Run
+from helpers.records import Selection
 from tests.made import record
 
 
@@ -62,6 +63,40 @@ def test_a_band_names_runs_that_are_missing_unmeasured_unreadable_or_diverged(ra
     assert band.notes == ("b was not measured", "c diverged at step 5", "none has no record yet",
                           "plain was not measured")  # fmt: skip
     assert band.high.tolist() == [3] * 5 + [1] * 5
+
+
+def test_only_rates_of_which_both_networks_have_a_record_are_paired():
+    rates = {
+        readings.PLAIN: {"lr 1": ["a"], "lr 2": ["b"], "lr 3": ["c"]},
+        readings.NORMED: {"lr 2": ["d"], "lr 3": []},
+    }
+    assert bands.paired(rates) == {readings.PLAIN: {"lr 2": ["b"]}, readings.NORMED: {"lr 2": ["d"]}}
+
+
+def test_what_batch_norm_does_is_told_for_each_budget(store):
+    """At laptop it halves both rates; at paper one of them has no record of one network, and it makes no difference."""
+    normed = [experiments.replace(vgg(lr), epochs=20) for lr in (1e-3, 2e-3)]
+    plain = [experiments.replace(run, batch_norm=False) for run in normed]
+    rows = {**{f"plain {run.lr}": run for run in plain}, **{f"normed {run.lr}": run for run in normed}}
+
+    def found(budget, values):
+        return {label: kept(store, experiments.at(run, budget), x=[value] * 40) if value else []
+                for (label, run), value in zip(rows.items(), values)}  # fmt: skip
+
+    selection = Selection("laptop", found("laptop", (2.0, 6.0, 1.0, 3.0)), [], {"paper": found("paper", (2, 6, 0, 6))})
+    frame = bands.by_budget(rows, selection, store, {"quantity": "x"}).frame
+    assert frame["rates"].tolist() == [2, 1] and frame["epochs"].tolist() == [5, 20]
+    assert frame["lower"].tolist() == ["holds (20 of 20)", "within noise (0 of 0)"]
+    assert frame["narrower"].tolist() == ["holds (20 of 20)", "within noise (0 of 0)"]
+    assert frame["steadier"].tolist() == ["within noise (0 of 0)"] * 2
+    assert bands.by_budget(rows, Selection("laptop", dict.fromkeys(rows, []), [], {}), store, {"q": "x"}).frame.empty
+
+
+def test_a_rate_of_one_network_alone_stands_in_the_table_with_a_dash(store):
+    rates = {readings.PLAIN: {"lr 1": kept(store, vgg(1.0), x=[1.0, 2.0])},
+             readings.NORMED: {"lr 2": kept(store, vgg(2.0), x=[1.0, 2.0])}}  # fmt: skip
+    frame = bands.unsteadiness_table(rates, store, {"quantity": "x"}).frame
+    assert frame["rate"].tolist() == ["1", "2"] and frame[readings.PLAIN].isna().tolist() == [False, True]
 
 
 def test_a_band_of_no_record_is_empty(store):
