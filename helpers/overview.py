@@ -190,7 +190,8 @@ def median_differences(rows: pd.DataFrame) -> str:
 def progress(store: Store | None = None) -> pd.DataFrame:
     """For each section and budget: rows and distinct runs done and declared, hours recorded and, as an estimate, left.
 
-    Hours are those of one core. What is left is estimated by experiments.estimated_seconds.
+    Recorded hours are those of the core or the GPU that made a record; what is left is estimated for one core by
+    experiments.estimated_seconds.
     """
     known = (store or Store()).scan()[0]
     return pd.DataFrame([_progress(section, budget, known)
@@ -222,8 +223,10 @@ def progress_table(frame: pd.DataFrame) -> Table:
         "command": [f"python -m helpers run --section {row.section} --budget {row.budget}" for row in
                     frame.itertuples()],
     })  # fmt: skip
-    caption = "How complete each budget is: rows and distinct runs with a record, hours on one core, the command for"
-    return Table(frame, f"{caption} the rest.", texts, left=("budget", "command"))
+    caption = (
+        "How complete each budget is: rows and distinct runs with a record, hours they took, hours left on one core"
+    )
+    return Table(frame, f"{caption}, the command for the rest.", texts, left=("budget", "command"))
 
 
 # ------------------------------------------------------------------------------------------ the README
@@ -262,8 +265,9 @@ def filled(text: str, content: Mapping[str, str]) -> str:
 
 def rewrite(readme: Path = ROOT / "README.md", store: Store | None = None) -> bool:
     """Brings the tables of `readme` up to date; gives whether that changed it."""
-    before = readme.read_text(encoding="utf-8")
+    content = readme.read_bytes().decode()
+    before = content.replace("\r\n", "\n")
     after = filled(before, blocks(store))
     if after != before:
-        readme.write_text(after, encoding="utf-8")
+        records.put(readme, after.replace("\n", "\r\n" if "\r\n" in content else "\n").encode())
     return after != before

@@ -234,16 +234,7 @@ class Store:
         """Puts `content` at `path`, by way of a temporary file: whole or not at all."""
         with _named(path):
             self.work.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=path.name + ".", suffix=".part", dir=self.work)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+            put(path, content, self.work)
 
     def set_aside(self, path: Path) -> Path:
         """Moves a damaged file to `.work`, so that it is in nobody's way and not lost; gives where it is now."""
@@ -335,6 +326,20 @@ def finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def put(path: Path, content: bytes, folder: Path | None = None) -> None:
+    """Puts `content` at `path`, by way of a temporary file in `folder`, or beside it: whole or not at all."""
+    handle, temporary = tempfile.mkstemp(prefix=path.name + ".", suffix=".part", dir=folder or path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
 def _read(path: str) -> bytes:
     """The content of a file, without a buffer between: folders may hold thousands of small ones."""
     try:
@@ -410,13 +415,14 @@ def gather(rows: Mapping[str, Run], budget: str, store: Store) -> tuple[dict[str
 def select(rows: Mapping[str, Run], store: Store | None = None, budget: str | None = None) -> Selection:
     """What there is to show of `rows` (label → Run): in `budget`, or in the largest budget that is complete."""
     store = store or Store()
-    if budget is not None:
-        return Selection(budget, *gather(rows, experiments.find("budget", budget, experiments.BUDGETS), store), {})
     budgets = tuple(reversed(experiments.BUDGETS[1:]))
-    known = {budget: gather(rows, budget, store) for budget in budgets}
-    there = {budget: records for budget, (records, _) in known.items() if any(records.values())}
-    fullest = max(there, key=lambda budget: sum(map(bool, there[budget].values())), default="laptop")
-    chosen = next((budget for budget, (_, missing) in known.items() if not missing), fullest)
+    if budget is not None:  # no larger one is looked at
+        budget = experiments.find("budget", budget, experiments.BUDGETS)
+        budgets = budgets[budgets.index(budget) :] if budget in budgets else (budget,)
+    known = {each: gather(rows, each, store) for each in budgets}
+    there = {each: records for each, (records, _) in known.items() if any(records.values())}
+    fullest = max(there, key=lambda each: sum(map(bool, there[each].values())), default="laptop")
+    chosen = budget or next((each for each, (_, missing) in known.items() if not missing), fullest)
     place = budgets.index(chosen)
     larger, smaller = ({each: there[each] for each in part if each in there}
                        for part in (budgets[:place], budgets[place + 1 :]))  # fmt: skip

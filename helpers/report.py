@@ -7,6 +7,7 @@ from pathlib import Path
 
 from helpers.chapters import execute, in_order, notebook
 from helpers.paper import pdf
+from helpers.records import put
 from helpers.site import html
 
 # -------------------------------------------------------------------------------- pictures
@@ -37,10 +38,10 @@ def _images(cell) -> list[dict]:
 
 def _picture(data: dict, stem: Path) -> list[Path]:
     png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
-    png.write_bytes(b64decode(data["image/png"]))
+    put(png, b64decode(data["image/png"]))
     if "image/svg+xml" not in data:
         return [png]
-    svg.write_text("".join(data["image/svg+xml"]))
+    put(svg, "".join(data["image/svg+xml"]).encode())
     return [png, svg]
 
 

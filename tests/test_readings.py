@@ -220,6 +220,30 @@ def test_times_are_compared_on_one_processor_only():
     assert records.times({}) == ({}, "")
 
 
+def test_times_are_those_of_a_processor_where_it_made_as_many_rows():
+    """Runs that share an accelerator slow each other, so theirs count only where there are more of them."""
+    a, b = (record(laptop(FIRST, seed), 0.7, seconds=(each, each)) for seed, each in enumerate((30.0, 2.0)))
+    a, b = (
+        a.model_copy(update={"machine": {"processor": "cpu"}}),
+        b.model_copy(update={"machine": {"processor": "cpu", "accelerator": "gpu"}}),
+    )
+    assert records.times({"row": [b, a]}) == ({"row": 30}, "cpu, 1 thread")
+    assert records.times({"row": [b, a], "other": [b]}) == ({"row": 2, "other": 2}, "gpu, 1 thread")
+
+
+def test_an_epoch_is_timed_in_whatever_budget():
+    short, long = record(laptop(FIRST), 0.7, seconds=(30.0, 30.0)), record(FIRST, 0.7, seconds=(20.0, 20.0))
+    rows = records.Selection(
+        "paper", {"row": [long], "other": []}, [], {}, {"laptop": {"row": [short], "other": [short]}}
+    )
+    assert records.timed(rows, "row") == [long, short] and records.timed({"row": [long]}, "row") == [long]
+    assert readings.time_ratio(rows, "row", "other") == pytest.approx(2 / 3)
+    frame = readings.all_rows({"1": {"table": rows}})
+    assert frame["seconds_per_epoch"].tolist() == [20] and tables.compare("1", "1.2 batch norm", records.Selection(
+        "paper", {"with": [long]}, [], {}, {"laptop": {"with": [short]}}
+    )).frame["seconds"].tolist() == [20]  # fmt: skip
+
+
 def test_times_are_compared_in_one_precision_only():
     a, b = (record(laptop(FIRST, seed), 0.7) for seed in range(2))
     a, b = (made.model_copy(update={"engine": {"precision": how}}) for made, how in ((a, "bfloat16"), (b, "float32")))

@@ -1,5 +1,7 @@
 """The READMEs: tables up to date with the records, code that runs, links that lead somewhere, every module named."""
 
+import errno
+import os
 import re
 
 import pytest
@@ -80,3 +82,25 @@ def test_rewriting_fills_the_markers_and_nothing_else(tmp_path, store):
     text = path.read_text()
     assert "old" not in text and "<!-- /results -->\nb\n<!-- sparse -->\n|  | dense |" in text
     assert text.startswith("a\n<!-- results -->\nNo record yet") and text.endswith("|\n<!-- /budgets -->\nc")
+
+
+def test_rewriting_keeps_the_kind_of_line_ends(tmp_path, store):
+    path = tmp_path / "README.md"
+    names = ("results", "sparse", "budgets")
+    path.write_bytes(b"a\r\n" + b"".join(f"<!-- {name} -->\r\nold\r\n<!-- /{name} -->\r\n".encode() for name in names))
+    assert overview.rewrite(path, store) and not overview.rewrite(path, store)
+    assert path.read_bytes().count(b"\r\n") == path.read_bytes().count(b"\n") > 10
+
+
+def test_a_readme_that_cannot_be_written_is_left_as_it_was(tmp_path, store, monkeypatch):
+    path = tmp_path / "README.md"
+    text = "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in ("results", "sparse", "budgets"))
+    path.write_text(text)
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        overview.rewrite(path, store)
+    assert path.read_text() == text and [*tmp_path.iterdir()] == [path]

@@ -281,6 +281,17 @@ def test_the_largest_complete_budget_is_shown(laptop, paper, budget, missing, la
     assert list(selection) == ["a", "b"]
 
 
+@pytest.mark.parametrize("asked, smaller", [(None, ["laptop"]), ("paper", ["laptop"]), ("laptop", []), ("smoke", [])])
+def test_smaller_budgets_are_at_hand(asked, smaller, store):
+    for budget in experiments.BUDGETS:
+        record_budget(store, budget, *"ab")
+    selection = records.select(NETS, store, asked)
+    assert list(selection.smaller) == smaller and selection.larger == {}
+    assert [each.run.epochs for each in records.timed(selection, "a")] == {
+        None: [50, 10], "paper": [50, 10], "laptop": [10], "smoke": [2]
+    }[asked]  # fmt: skip
+
+
 def test_a_budget_can_be_asked_for(store):
     record_budget(store, "smoke", "a")
     selection = records.select(NETS, store, "smoke")
