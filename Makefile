@@ -25,7 +25,9 @@ test: export OMP_NUM_THREADS = 1
 test: data lint
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 	RECORDS_ONLY=1 $(BIN)/python -m pytest --nbval notebooks $(NBVAL)
-	folder=$$(mktemp -d) && RESULTS_DIR=$$folder REPORT_BUDGET=smoke $(BIN)/python -m pytest --nbval-lax notebooks $(NBVAL); \
+	folder=$$(mktemp -d) && export RESULTS_DIR=$$folder && \
+		RECORDS_ONLY=1 $(BIN)/python -m pytest --nbval-lax notebooks $(NBVAL) && \
+		REPORT_BUDGET=smoke $(BIN)/python -m pytest --nbval-lax notebooks $(NBVAL); \
 		status=$$?; rm -rf "$$folder"; exit $$status
 
 NBVAL := --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 900 -n 2 --dist loadfile -p no:cacheprovider

@@ -255,7 +255,8 @@ def _exit_status(error: Exception) -> int | None:
 def _fail(message: str, code: int) -> int:
     if code == 130:
         message += KEPT.get("".join(sys.argv[1:2]), "")
-    print(f"helpers: {message.strip()}", file=sys.stderr)
+    if message.strip():  # none where the help has been shown
+        print(f"helpers: {message.strip()}", file=sys.stderr)
     return code
 
 

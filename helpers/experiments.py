@@ -17,6 +17,7 @@ LAPTOP_LANDSCAPE_EPOCHS = 3  # of runs whose gradients are measured
 SMOKE_EPOCHS, SMOKE_IMAGES = 2, 128
 # Seconds an epoch on one core with bfloat16: short runs go before long ones, and what is left is estimated by them.
 SECONDS_PER_EPOCH = {"LeNet": 5, "MyNet": 27, "VGG": 200, "MyResNet9": 208}
+UNKNOWN_SECONDS = 100  # of a network that is not among them yet
 IN_FLOAT32, PROBED = 2.0, 1.35  # times as long in float32, and with gradients measured along the way
 
 # The shares of LeNet's filters and weights that are pruned when a run has ended, and in which layers.
@@ -628,7 +629,12 @@ def estimated_seconds(run: Run) -> float:
     """About how long a run takes on one core with bfloat16."""
     slower = IN_FLOAT32 if run.precision == "float32" else 1
     slower *= PROBED if {"gradient_change", "smoothness", "along_gradient"} & set(run.probes) else 1
-    return SECONDS_PER_EPOCH[run.model] * slower * run.epochs * (run.images / 40_000 if run.images else 1)
+    return (
+        SECONDS_PER_EPOCH.get(run.model, UNKNOWN_SECONDS)
+        * slower
+        * run.epochs
+        * (run.images / 40_000 if run.images else 1)
+    )
 
 
 def outlook(runs: Collection[Run]) -> str:

@@ -481,6 +481,13 @@ def test_settings_that_a_run_begun_does_not_take_are_told(precision, told, store
     assert_same(NET, store, undisturbed)
 
 
+def test_a_run_that_is_declared_in_float32_is_not_told_to_differ(store, capsys):
+    run = experiments.replace(NET, precision="float32")
+    half_done(store, run)
+    runner.work([run], store, runner.Settings(precision="bfloat16"))
+    assert "goes on as it was begun" not in capsys.readouterr().err
+
+
 def test_a_checkpoint_from_before_it_named_its_origin_is_continued(store, undisturbed, capsys):
     state = half_done(store)
     del state["origin"]
@@ -639,6 +646,17 @@ def test_verify_replays_the_first_steps(store, chain):
     assert "made by recipe 0" in making.verify(record.model_copy(update={"recipe": 0}), store)
     store.path(first).unlink()
     assert "which has no record" in making.verify(store.read(second), store)
+
+
+def test_verify_allows_for_steps_that_rounding_turns_around(store):
+    """Adam's first step is as long as the rate whatever the gradient: where that is nearly 0, its sign is chance."""
+    for optimizer, passes in (("adam", True), ("sgd", False)):
+        (record,) = runner.work([experiments.replace(DIGITS, optimizer=optimizer, momentum=0, lr=1e-3)], store)
+        for step, change, allowed in ((0, 2e-4, False), (1, 5e-3, passes), (1, 2e-2, False)):
+            losses = list(record.fingerprint)
+            losses[step] *= 1 + change
+            fault = making.verify(record.model_copy(update={"fingerprint": losses}), store)
+            assert (fault is None) == allowed, (optimizer, step, change)
 
 
 # ------------------------------------------------------------------------------------------ in a notebook
