@@ -2,16 +2,15 @@
 
 import hashlib
 import math
-import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from helpers import claims, experiments, records
-from helpers.experiments import PRUNED
-from helpers.records import ROOT, Record, Score
+from helpers.experiments import PRUNED, SECTIONS
+from helpers.records import Record, Score
 
-PROTOCOL = ROOT.parent / "shared" / "protocol.md"
 CLAIMS = pytest.mark.parametrize("number", range(len(claims.CLAIMS)), ids=lambda n: f"{n + 1}")
 
 
@@ -59,13 +58,6 @@ def rest(words):
 
 
 # ---------------------------------------------------------------------------- the list
-
-
-@pytest.mark.skipif(not PROTOCOL.exists(), reason="needs the protocol beside the checkout")
-def test_the_words_are_the_protocols():
-    listed = PROTOCOL.read_text().split("| § | claim |")[1]
-    rows = re.findall(r"^\| ([\d.]+) \| (.+) \|$", listed, re.MULTILINE)
-    assert rows == [(claim.section, claim.words) for claim in claims.CLAIMS]
 
 
 def test_the_words_stay_as_they_are():
@@ -223,6 +215,8 @@ def test_swings_and_the_jump(store, swing, expected):
         ([2, 1.9, 1.8, 1.7, 1.6, 1, 0.5, 0.3, 0.2, 0.3], "does not hold"),  # falls late
         ([2, 1, 0.6, 0.5, 0.4, 0.4, 0.4, 0.5, 0.7, 0.79], "holds"),  # rises by less than a quarter of its fall, 0.4
         ([2, 1, 0.6, 0.5, 0.4, 0.4, 0.4, 0.5, 0.7, 0.81], "does not hold"),
+        ([2, 1.7, 1.5, 1.3, 1.1, 0.8, 0.6, 0.5, 0.52, 0.55], "holds"),  # six tenths of its fall in the first half
+        ([2, 1, 0.6, 0.5, 1.4, 0.6, 0.45, 0.45, 0.46, 0.47], "holds"),  # which ends with a rise
     ],
 )
 def test_the_final_model_levels_off(store, loss, expected):
@@ -436,6 +430,27 @@ def test_about_the_same_time(store, seconds, expected):
 def test_validation_above_training(store, overfit, expected):
     section_3_2(store, overfit=overfit)
     assert verdict(store, "Validation").verdict == expected
+
+
+def test_a_run_that_learned_nothing_says_nothing_of_validation_above_training():
+    run = experiments.cifar_adam
+    rows = SimpleNamespace(found={"dead": [record(run, 0.1, overfit=-0.1)], "alive": [record(run, 0.8)]})
+    assert claims._above("CIFAR-10", rows, ["dead"]).verdict == "not measured yet"
+    assert claims._above("CIFAR-10", rows, ["dead", "alive"]) == ("does not hold", "CIFAR-10: in 0 of 20 epochs")
+
+
+@pytest.mark.parametrize("counts, told", [((1, 1), True), ((1, 3), False), ((3, 3), False)])
+def test_a_difference_is_told_again_only_where_more_seeds_are_behind_it(counts, told):
+    seeds = {label: [record(experiments.reseed(experiments.base, seed), 0.7) for seed in range(3)] for label in "ab"}
+    rows = SimpleNamespace(seeds=seeds, _counts=lambda *labels: counts)
+    words = claims.Rows.again(rows, lambda selection, row, other: 1.5, "a", "b")
+    assert words == (" (at laptop +1.50, n = 3)" if told else "")
+
+
+def test_a_rate_that_drops_after_the_first_epoch_leaves_nothing_to_compare_the_jump_with():
+    run = experiments.replace(SECTIONS["1.9"]["learning rate"]["0.04, then 0.01"], epochs=3)
+    rows = SimpleNamespace(found={"stepped": [record(run, 0.8)]}, sigma=0.1)
+    assert claims._jumps(rows, "stepped") == ("not measured yet", "no curve of the stepped run")
 
 
 def test_the_noise_is_that_of_the_noisiest_network(store):

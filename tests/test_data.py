@@ -481,6 +481,15 @@ def test_a_batch_leaves_the_global_random_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("augment", ["crop", "flip", "affine"])
+def test_each_batch_of_an_epoch_draws_for_itself(augment):
+    """Of one image over and over, so that batches differ only in what they draw."""
+    image = torch.randint(256, (1, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    split = data.Split(image.expand(32, -1, -1, -1), torch.zeros(32, dtype=torch.int64))
+    batches = data.Batches(split, 16, 0, [augment])
+    assert not torch.equal(batches(0)[0], batches(1)[0]) and not torch.equal(batches(0)[0], batches(2)[0])
+
+
 @pytest.mark.parametrize("augment", [(), ("crop", "flip")])
 def test_labels_follow_their_images(augment):
     images, labels = numbered(70, 16, augment=augment, shape=(1, 32, 32))(2)

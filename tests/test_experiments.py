@@ -278,6 +278,14 @@ def test_a_side_of_the_cycle_is_2_000_of_the_papers_31_250_steps():
     assert (schedule.up, schedule.down) == (2_000 / 31_250, 2_000 / 31_250)
 
 
+def test_the_sides_of_a_cycle_may_differ_in_length():
+    """Up over a tenth of the run, down over three: at 0.35 it has come five sixths of the way down."""
+    schedule = Cyclic(high=0.07, up=0.1, down=0.3)
+    assert [schedule.rate(0.01, done) for done in (0.05, 0.1, 0.35, 0.4, 0.45)] == pytest.approx(
+        [0.04, 0.07, 0.02, 0.01, 0.04]
+    )
+
+
 @pytest.mark.parametrize("table", CHANGES)
 def test_a_table_changes_one_thing(table):
     assert set(TABLES[table]) >= set(CHANGES[table])  # a row that the report doesn't have may change what it likes

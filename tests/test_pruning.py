@@ -91,6 +91,14 @@ def test_mean_of_filters_that_are_not_near_zero():
     assert pruning.mean_of_others(weights) == 3
 
 
+@pytest.mark.parametrize("counts, others, verdict", [
+    ([5, 4], [3, 2], "holds"), ([5, 1], [3, 2], "does not hold"), ([5, 3], [3, 2], "does not hold"),
+    ([], [3], "not measured yet"),
+])  # fmt: skip
+def test_more_filters_are_near_zero_if_they_are_in_each_seed(counts, others, verdict):
+    assert pruning.blacker(counts, others) == verdict
+
+
 def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
     found = [recorded(store, seed, step_loss=np.array([2, 3 + seed, 1, 9], dtype=np.float32)) for seed in (0, 1)]
     assert pruning.first_peak(found, store, steps=3) == 4
@@ -103,6 +111,7 @@ def test_costs_by_hand():
     assert pruning.cost(values, 0.6) == pytest.approx(9, abs=1e-4)
     assert pruning.free_share(values) == pytest.approx(0.3)
     assert pruning.free_share(steady(0.95)[None]) == PRUNED[-1]
+    assert pruning.free_share(values, points=pruning.cost(values, 0.35)) == 0.4  # what costs just as much is cheap
     assert math.isnan(pruning.cost(values[:0], 0.3)) and math.isnan(pruning.free_share(values[:0]))
 
 

@@ -350,13 +350,19 @@ def test_status_says_how_many_seeds_its_accuracy_is_of(scores, accuracy, learned
     assert (entry["accuracy"], entry["learned"], entry["n"]) == (accuracy, learned, len(scores))
 
 
+@pytest.mark.parametrize("accuracy, learned", [(0.2, False), (0.2001, True)])
+def test_what_is_no_better_than_twice_guessing_has_learned_nothing(accuracy, learned):
+    assert records.learned(record_of(RUN, accuracy)) == learned
+
+
 def test_one_process_at_a_time_and_half_written_files_swept_away(store):
     with store.claim(RUN) as mine:
         assert mine and store.running(RUN)
         (store.work / f"{RUN.name}.pt.abc.part").touch()
+        (store.work / "another.pt.abc.part").touch()  # being written by whoever is at that run
     assert not store.running(RUN)
     with store.claim(RUN):
-        assert not list(store.work.glob("*.part"))
+        assert [path.name for path in store.work.glob("*.part")] == ["another.pt.abc.part"]
     with pytest.raises(ZeroDivisionError), store.claim(RUN):
         1 / 0  # noqa: B018
     assert not store.running(RUN)

@@ -22,6 +22,13 @@ def test_a_row_stands_beside_the_reports(pair):
     assert pair["with"][0].run.digest[:7] in repr(table)
 
 
+def test_reported_seconds_are_shared_among_the_epochs_of_the_row():
+    """VGG-A has twenty where the networks of section 1 have fifty."""
+    rows = {"VGG-A": [record(laptop(experiments.vgg), 0.7)]}
+    frame = tables.compare("2", "2.1 accuracy", selection(rows)).frame
+    assert frame["reported_seconds"].tolist() == [tables.reported("2", "2.1 accuracy", "VGG-A").seconds / 20]
+
+
 def test_both_forms_hold_the_same_cells_and_caption(pair):
     table = tables.compare("1", "1.2 batch norm", pair)
     html, markdown = table._repr_html_(), table._repr_markdown_()
