@@ -138,14 +138,9 @@ class _SplitLBI(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict) -> None:
         """As any optimizer's; what a group saved elsewhere doesn't say is as here. Raises ValueError as `__init__`."""
-        groups = [
-            {
-                **{name: value for name, value in here.items() if name not in ("params", "param_names")},
-                **saved,
-                "fused": here["fused"],
-            }
-            for here, saved in zip(self.param_groups, state_dict["param_groups"])
-        ]
+        own = [{name: value for name, value in group.items() if name not in ("params", "param_names")}
+               for group in self.param_groups]  # fmt: skip
+        groups = [{**here, **saved, "fused": here["fused"]} for here, saved in zip(own, state_dict["param_groups"])]
         rest = state_dict["param_groups"][len(groups) :]  # torch says what is wrong with their number
         for index, group in enumerate(groups):
             check({**group, "params": self.param_groups[index]["params"]}, index)
