@@ -80,7 +80,7 @@ def _print_status(entries: list[dict]) -> None:
 @app.command()
 def run(
     section: Section = None, table: Table = None, row: RowName = None, budget: Budget = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=MOST, help="Processes; without it, one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=MOST, help="Processes; else as many as fit.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=MOST, help="CPU threads of each; else its share.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop, with everything saved, after so long.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",

@@ -162,6 +162,7 @@ def stop_signal(deadline: float | None = None):
 # ------------------------------------------------------------------------------------------ several workers
 
 INTERRUPTED = 130  # the exit status of a worker that was asked to stop
+MEMORY_A_RUN = 3 * 2**30  # bytes on a GPU: sixteen runs, half of them VGG-A's with probes, took 2.9 GiB each
 
 
 def cores() -> int:
@@ -173,11 +174,19 @@ def share(runs: int, device: str = "cpu", workers: int | None = None, threads: i
     """How many workers, and CPU threads of each, suit this machine for so many runs, where they are not given.
 
     On a CPU, one thread a worker and a worker a core: two runs side by side take less than twice as long as one alone.
+    A GPU waits most of the time for one run's next launch, so it is shared by as many as have cores and memory.
     """
     if device != "cpu":
-        return min(workers or 1, runs), threads or 1
+        return min(workers or max(1, min(cores(), _room(device))), runs), threads or 1
     workers = min(workers or max(1, cores() // (threads or 1)), runs)
     return workers, threads or max(1, cores() // workers)
+
+
+def _room(device: str) -> int:
+    """How many runs the free memory of an accelerator holds; 1 where that can't be asked for."""
+    if torch.device(device).type != "cuda":
+        return 1
+    return torch.cuda.mem_get_info(device)[0] // MEMORY_A_RUN
 
 
 def work_together(runs: list[Run], store: Store, workers: int, settings: Settings) -> None:

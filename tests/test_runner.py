@@ -604,6 +604,15 @@ def test_a_file_that_can_grow_no_more_is_told_in_one_line(workers, store, undist
 # ------------------------------------------------------------------------------------------ engine, bar, verify
 
 
+@pytest.mark.parametrize("free, workers", [(40, 8), (7, 2), (1, 1)])
+def test_a_gpu_is_shared_by_as_many_runs_as_have_cores_and_memory(free, workers, monkeypatch):
+    monkeypatch.setattr(runner, "cores", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 80 * 2**30))
+    assert runner.share(20, "cuda") == (workers, 1) == runner.share(20, "cuda:1")
+    assert runner.share(20, "cuda", workers=5) == (5, 1) and runner.share(1, "cuda") == (1, 1)
+    assert runner.share(20, "mps") == (1, 1)  # whose memory can't be asked for
+
+
 def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
     timed = []
     monkeypatch.setattr(training, "choose_engine", lambda *options: timed.append(options) or training.Engine())
