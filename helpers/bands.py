@@ -278,22 +278,22 @@ def unsteadiness_table(
 def by_budget(rows: Mapping[str, Run], selection: Selection, store: Store, quantities: Mapping[str, str]) -> Table:
     """What batch norm does to each of `quantities` (name → series) in every budget: a verdict, and stretches won.
 
-    Over the rates of which both networks have a record there.
+    Over the rates of which both networks have a record in each: longer runs and other rates are two changes.
     """
     budgets = {**selection.smaller, selection.budget: selection, **selection.larger}
-    known = {budget: paired(networks(rows, budgets[budget])) for budget in BUDGETS if budget in budgets}
+    known = [paired(networks(rows, budgets[budget])) for budget in BUDGETS if budget in budgets]
+    known = [rates for rates in known if rates[PLAIN]]
+    common = [rate for rate in known[0][PLAIN] if all(rate in rates[PLAIN] for rates in known)] if known else []
     entries = []
     for name, what in quantities.items():
-        for rates in known.values():
-            if rates[PLAIN]:
-                epochs = next(iter(rates[PLAIN].values()))[0].run.epochs
-                verdicts = {word: compare(*rates.values(), store, what, word) for word in COMPARED}
-                words = {word: f"{verdict} ({won} of {of})" for word, (verdict, won, of) in verdicts.items()}
-                entries.append({"quantity": name, "epochs": epochs, "rates": len(rates[PLAIN]), **words})
+        for rates in known if common else []:
+            plain, normed = ({rate: rates[network][rate] for rate in common} for network in (PLAIN, NORMED))
+            verdicts = {word: compare(plain, normed, store, what, word) for word in COMPARED}
+            words = {word: f"{verdict} ({won} of {of})" for word, (verdict, won, of) in verdicts.items()}
+            epochs = plain[common[0]][0].run.epochs
+            entries.append({"quantity": name, "epochs": epochs, "rates": len(common), **words})
     frame = pd.DataFrame(entries, columns=["quantity", "epochs", "rates", *COMPARED])
-    caption = (
-        "What batch norm does in shorter and longer runs, over the rates that both networks have: verdict, stretches."
-    )
+    caption = "What batch norm does in shorter and longer runs, over the rates that all have: verdict, stretches."
     return Table(frame, caption, left=tuple(COMPARED))
 
 

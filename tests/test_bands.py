@@ -74,7 +74,7 @@ def test_only_rates_of_which_both_networks_have_a_record_are_paired():
 
 
 def test_what_batch_norm_does_is_told_for_each_budget(store):
-    """At laptop it halves both rates; at paper one of them has no record of one network, and it makes no difference."""
+    """At laptop it halves what it is at both rates, at paper it makes no difference; there one network lacks a rate."""
     normed = [experiments.replace(vgg(lr), epochs=20) for lr in (1e-3, 2e-3)]
     plain = [experiments.replace(run, batch_norm=False) for run in normed]
     rows = {**{f"plain {run.lr}": run for run in plain}, **{f"normed {run.lr}": run for run in normed}}
@@ -85,10 +85,12 @@ def test_what_batch_norm_does_is_told_for_each_budget(store):
 
     selection = Selection("laptop", found("laptop", (2.0, 6.0, 1.0, 3.0)), [], {"paper": found("paper", (2, 6, 0, 6))})
     frame = bands.by_budget(rows, selection, store, {"quantity": "x"}).frame
-    assert frame["rates"].tolist() == [2, 1] and frame["epochs"].tolist() == [5, 20]
+    assert frame["rates"].tolist() == [1, 1] and frame["epochs"].tolist() == [5, 20]
     assert frame["lower"].tolist() == ["holds (20 of 20)", "within noise (0 of 0)"]
-    assert frame["narrower"].tolist() == ["holds (20 of 20)", "within noise (0 of 0)"]
+    assert frame["narrower"].tolist() == ["within noise (0 of 0)"] * 2  # a single rate has no width
     assert frame["steadier"].tolist() == ["within noise (0 of 0)"] * 2
+    alone = bands.by_budget(rows, Selection("laptop", dict(selection), [], {}), store, {"quantity": "x"}).frame
+    assert alone["rates"].tolist() == [2] and alone["narrower"].tolist() == ["holds (20 of 20)"]
     assert bands.by_budget(rows, Selection("laptop", dict.fromkeys(rows, []), [], {}), store, {"q": "x"}).frame.empty
 
 
