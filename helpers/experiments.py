@@ -629,12 +629,8 @@ def estimated_seconds(run: Run) -> float:
     """About how long a run takes on one core with bfloat16."""
     slower = IN_FLOAT32 if run.precision == "float32" else 1
     slower *= PROBED if {"gradient_change", "smoothness", "along_gradient"} & set(run.probes) else 1
-    return (
-        SECONDS_PER_EPOCH.get(run.model, UNKNOWN_SECONDS)
-        * slower
-        * run.epochs
-        * (run.images / 40_000 if run.images else 1)
-    )
+    epochs = run.epochs * (run.images / 40_000 if run.images else 1)
+    return SECONDS_PER_EPOCH.get(run.model, UNKNOWN_SECONDS) * slower * epochs
 
 
 def outlook(runs: Collection[Run]) -> str:

@@ -439,9 +439,13 @@ def test_a_run_that_learned_nothing_says_nothing_of_validation_above_training():
     assert claims._above("CIFAR-10", rows, ["dead", "alive"]) == ("does not hold", "CIFAR-10: in 0 of 20 epochs")
 
 
-@pytest.mark.parametrize("counts, told", [((1, 1), True), ((1, 3), False), ((3, 3), False)])
-def test_a_difference_is_told_again_only_where_more_seeds_are_behind_it(counts, told):
-    seeds = {label: [record(experiments.reseed(experiments.base, seed), 0.7) for seed in range(3)] for label in "ab"}
+@pytest.mark.parametrize(
+    "counts, again, told",
+    [((1, 1), (3, 3), True), ((1, 3), (3, 3), False), ((3, 3), (3, 3), False), ((1, 1), (1, 3), False)],
+)
+def test_a_difference_is_told_again_only_where_more_seeds_are_behind_each_row(counts, again, told):
+    seeds = {label: [record(experiments.reseed(experiments.base, seed), 0.7) for seed in range(count)]
+             for label, count in zip("ab", again)}  # fmt: skip
     rows = SimpleNamespace(seeds=seeds, _counts=lambda *labels: counts)
     words = claims.Rows.again(rows, lambda selection, row, other: 1.5, "a", "b")
     assert words == (" (at laptop +1.50, n = 3)" if told else "")
