@@ -41,6 +41,7 @@ LOOKS = {
     "with Adam, usual rate 1e-3": (BLACK, LINES[4][1], "v"), "plain Adam, usual rate 1e-3": (SKY, "-.", "X"),
 }  # fmt: skip
 WIDTH = 7.2  # inches: the text width of the PDF
+POSITIONS = 1000  # along a curve's horizontal axis: more can't be told apart on a page
 
 
 def use_report_style() -> None:
@@ -355,11 +356,14 @@ def _band(band: Band, name: str, ax: Axes, window: int) -> None:
     spacing = max(1.0, float(np.median(np.diff(band.at)))) if len(band.at) > 1 else 1.0
     low, high = (smooth(values, max(1, round(window / spacing))) for values in (band.low, band.high))
     ax.fill_between(band.at, band.low, band.high, color=colour, alpha=0.2, lw=0, rasterized=True)
+    # Means over a window hardly change from step to step: of a long run only as many are drawn as can be told apart.
+    some = slice(None, None, max(1, len(band.at) // POSITIONS))
+    at, low, high = band.at[some], low[some], high[some]
     # Where low and high are the same, the two edges make one line.
     label = name if band.runs == 1 else f"{name}, {band.measured} of {band.runs} runs"
-    ax.fill_between(band.at, low, high, facecolor=colour, alpha=0.35, hatch=hatch, edgecolor=colour, lw=0, label=label)
+    ax.fill_between(at, low, high, facecolor=colour, alpha=0.35, hatch=hatch, edgecolor=colour, lw=0, label=label)
     for edge in (low, high):
-        ax.plot(band.at, edge, line, color=colour, lw=1.3, marker="." if len(band.at) < 3 else "")
+        ax.plot(at, edge, line, color=colour, lw=1.3, marker="." if len(at) < 3 else "")
     for end in band.ended:
         ax.axvline(end, color=colour, ls=":", lw=1.2)
 

@@ -124,6 +124,13 @@ def test_a_window_is_in_steps_also_where_few_are_measured(ax):
     assert ax.lines[2].get_ydata() == pytest.approx([0, 3, 6])
 
 
+def test_of_a_long_band_no_more_is_drawn_in_front_than_can_be_told_apart(ax):
+    figures.bands({readings.PLAIN: made(range(5 * figures.POSITIONS))}, "loss", ax, window=1)
+    assert (ax.lines[0].get_xdata() == np.arange(0, 5 * figures.POSITIONS, 5)).all()
+    assert (ax.lines[0].get_ydata() == ax.lines[0].get_xdata()).all()  # where it is drawn it is the band's own
+    assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == 5 * figures.POSITIONS  # behind, every step
+
+
 def test_bands_without_a_record_say_so_and_name_the_rates(ax):
     figures.bands({readings.PLAIN: made([], notes=("0.002 has no record yet",))}, "loss", ax)
     assert ax.texts[0].get_text() == "no record yet"
