@@ -149,8 +149,8 @@ class Rows:
 
     @functools.cached_property
     def seeds(self) -> Selection:
-        """The same rows at "laptop", which has the seeds."""
-        return records.select(self.rest.runs, self.store, "laptop")
+        """The same rows where they have several seeds: as found, or at "laptop"."""
+        return readings.seeded(self.rest.runs, self.found, self.store)
 
     def again(self, gap: Callable, row: str, other: str) -> str:
         """A difference (`gap`) at "laptop", in words, where more seeds are behind it than behind the one at hand."""
@@ -474,9 +474,9 @@ def judge(store: Store | None = None, sections: Sequence[str] | None = None) -> 
 def noise(store: Store, section: str, table: str) -> float:
     """The standard deviation of one run's accuracy in a table, in points: the yardstick of its verdicts.
 
-    On MNIST, where each row has seeds, the spread of the table's own. On CIFAR-10 the largest of three, in the budget
-    at hand and in "laptop", which has the seeds: from the gap of the basic network's two equal losses, the spread of
-    its rows, and that of all rows of the table's network.
+    On MNIST, where each row has seeds, the spread of the table's own. On CIFAR-10 the largest of three: from the gap of
+    the basic network's two equal losses, the spread of its rows, and that of all rows of the table's network. They are
+    those of the budget at hand; where that has no seeds of the network, the larger of its and those of "laptop".
     """
     bench, rest = _Bench(store), _of(section, table)
     return bench.noise(rest, bench.select(section, table))
@@ -513,13 +513,17 @@ class _Bench:
         run = next(iter(rest.runs.values()))
         if run.data == "mnist":
             return readings.spread(records.select(rest.runs, self.store, found.budget))
-        budgets = dict.fromkeys((found.budget, "laptop"))  # where the seeds are
-        return readings.larger(*(self._noise_in(budget, run.model) for budget in budgets))
+        here = self._noise_in(found.budget, run.model)
+        if not math.isnan(readings.spread(*self._all_of(run.model, found.budget))):
+            return here
+        return readings.larger(here, self._noise_in("laptop", run.model))
 
     def _noise_in(self, budget: str, model: str) -> float:
-        basic, same = ([self.select(section, table, budget) for section, table in _tables_of(name)]
-                       for name in (experiments.base.model, model))  # fmt: skip
+        basic, same = (self._all_of(name, budget) for name in (experiments.base.model, model))
         return readings.noise(self.select("1", "1.4 loss", budget), basic, same)
+
+    def _all_of(self, model: str, budget: str) -> list[Selection]:
+        return [self.select(section, table, budget) for section, table in _tables_of(model)]
 
     def judge(self, claim: Claim) -> Judgement:
         rows = [self.rows(rest) for rest in claim.rests]

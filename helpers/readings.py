@@ -65,6 +65,12 @@ def gap(selection: Mapping[str, list[Record]], row: str, other: str) -> float | 
     return None if a is None or b is None else 100 * (a - b)
 
 
+def seeded(runs: Mapping[str, Run], selection: Selection, store: Store) -> Selection:
+    """`selection`, the records of `runs`, if every row has several seeds; else the same rows at "laptop", which has."""
+    repeated = all(len(found) > 1 for found in selection.values())
+    return selection if repeated else records.select(runs, store, "laptop")
+
+
 def seed_gaps(selection: Mapping[str, list[Record]], row: str, other: str) -> list[float]:
     """Accuracy of `row` less that of `other`, in points, for each seed that both have."""
     ours, theirs = ({each.run.seed: each.test.accuracy for each in selection[label] if each.test}
@@ -109,7 +115,7 @@ def elsewhere(
 ) -> str:
     """What other budgets than the one shown say of pairs of a table's rows, in sentences that start with a space.
 
-    Those are larger ones, in which not every row of the table is there, and "laptop", which has the seeds.
+    Those are larger ones, in which not every row of the table is there, and "laptop", which has the most seeds.
     """
     others = dict(selection.larger)
     if selection.budget in experiments.BUDGETS[experiments.BUDGETS.index("laptop") + 1 :]:
@@ -233,8 +239,8 @@ def epochs_gap(selection: Mapping[str, list[Record]], row: str, other: str) -> f
 def rises_faster(selection: Mapping[str, list[Record]], row: str, other: str, seeds: Mapping[str, list[Record]]) -> str:
     """Whether validation accuracy of `row` rises faster: its mean over the epochs is higher by more than noise.
 
-    The noise is that of such a mean, from `seeds`, rows of the same networks that have several: at most as many epochs,
-    so it is not too small.
+    The noise is that of such a mean, from `seeds`, rows of the same networks that have several (`seeded`): over at most
+    as many epochs, so it is not too small.
     """
     counts = [len(epoch_means(selection[label])) for label in (row, other)]
     return beyond(epochs_gap(selection, row, other), counts, spread(seeds, of=epoch_means))

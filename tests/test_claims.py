@@ -257,7 +257,8 @@ def test_accuracy_that_falls_late_does_not_level_off(store, last, expected):
     assert verdict(store, "Of the final").verdict == ("holds" if expected == "within" else "does not hold")
 
 
-def test_a_claim_is_judged_at_the_largest_budget_that_has_its_rows(store):
+def test_a_claim_is_judged_at_the_largest_budget_that_has_its_rows(store, monkeypatch):
+    monkeypatch.setitem(experiments.SEEDS, "paper", {})
     dropout = rest("Dropout")
     fill(store, dropout, {"0.3": 0.8})
     noise(store)
@@ -396,7 +397,8 @@ def test_where_adam_learns_nothing_at_the_reports_rate_the_usual_one_is_judged(s
     assert part.words.startswith(f"CIFAR-10: {USUAL} less without: ") and "(not judged: with Adam" in part.words
 
 
-def test_where_a_longer_run_has_no_seeds_those_of_laptop_are_said(store):
+def test_where_a_longer_run_has_no_seeds_those_of_laptop_are_said(store, monkeypatch):
+    monkeypatch.setitem(experiments.SEEDS, "paper", {})
     noise(store)
     rows = rest("Batch norm costs")
     fill(store, rows, {"with": 0.75, "without": 0.7})
@@ -463,6 +465,19 @@ def test_the_noise_is_that_of_the_noisiest_network(store):
     seeds(store, rest("Of the final"), {"final": [0.79, 0.8, 0.81]})
     assert claims.noise(store, "1.9", "augmentation") == pytest.approx(1)  # the same network's
     assert claims.noise(store, "1", "1.4 loss") == 0
+
+
+def test_the_noise_is_that_of_runs_as_long_where_these_have_seeds(store, monkeypatch):
+    rows, [run] = rest("Of the final"), rest("Of the final").runs.values()
+    seeds(store, rows, {"final": [0.7, 0.8, 0.9]})
+    assert claims.noise(store, "1.9", "final") == pytest.approx(10)
+    monkeypatch.setitem(experiments.SEEDS, "paper", {})
+    store.write(record(run, 0.8))
+    assert claims.noise(store, "1.9", "final") == pytest.approx(10)  # one run, judged by the shorter ones
+    monkeypatch.setitem(experiments.SEEDS, "paper", {run: 3})
+    for each, score in zip(experiments.replicas(run, "paper"), (0.79, 0.8, 0.81), strict=True):
+        store.write(record(each, score))
+    assert claims.noise(store, "1.9", "final") == pytest.approx(1)
 
 
 def test_the_claims_of_a_section_are_counted_by_verdict(store):

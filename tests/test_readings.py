@@ -276,6 +276,17 @@ def test_the_distance_from_the_report_is_a_mean_over_the_rows(pair):
     assert math.isnan(readings.misses("1", "1.2 batch norm", {"with": [], "without": pair["without"]}))
 
 
+def test_seeds_are_those_of_the_rows_shown_or_of_laptop(store):
+    runs = {"a": FIRST, "b": SECOND}
+    for run, seed in ((FIRST, 0), (FIRST, 1), (SECOND, 0)):
+        store.write(record(laptop(run, seed), 0.7))
+    twice = {label: [record(run, 0.8), record(experiments.reseed(run, 1), 0.8)] for label, run in runs.items()}
+    assert readings.seeded(runs, twice, store) is twice
+    once = {**twice, "b": twice["b"][:1]}
+    assert [len(found) for found in readings.seeded(runs, once, store).values()] == [2, 1]
+    assert readings.seeded(runs, once, store).budget == "laptop"
+
+
 def test_which_rises_faster_is_the_mean_over_the_epochs():
     # Validation .3 and .7 against .3 and .718, .3 and .722: means .5 against .51, a gap of 1 point; noise 2.449 σ.
     pair = _close()
