@@ -651,7 +651,8 @@ def test_replicas_are_seeds_of_one_run(monkeypatch):
     assert experiments.replicas(run, "laptop") == [at(run, "laptop")]
     monkeypatch.setitem(experiments.SEEDS, "laptop", {run: 3})
     assert experiments.replicas(run, "laptop") == [replace(at(run, "laptop"), seed=seed) for seed in range(3)]
-    assert len(experiments.replicas(run, "paper")) == 1
+    monkeypatch.setitem(experiments.SEEDS, "paper", {})
+    assert experiments.replicas(run, "paper") == [run]
 
 
 # ------------------------------------------------------------------------------------------ order
@@ -714,8 +715,8 @@ def test_weights_are_kept_of_all_that_others_start_from_declared_or_not(monkeypa
 
 def test_what_figures_show_is_kept_in_every_budget_and_for_every_seed():
     for budget in BUDGETS:
-        run = at(experiments.best, budget)
+        run, pruned = at(experiments.best, budget), at(experiments.longest, budget)
         assert experiments.is_drawn(run) and experiments.is_drawn(replace(run, seed=3))
-        assert experiments.keeps_weights(run)
+        assert experiments.keeps_weights(pruned) and experiments.keeps_weights(experiments.reseed(pruned, 3))
         assert not experiments.is_drawn(at(experiments.base, budget))
         assert not experiments.keeps_weights(at(experiments.base, budget))
