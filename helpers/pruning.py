@@ -35,10 +35,10 @@ def accuracies(found: Sequence[Record], store: Store, layers: str, order: str, s
     return np.array(series).reshape(-1, len(PRUNED))
 
 
-def in_own_order(found: Sequence[Record], store: Store) -> np.ndarray:
+def in_own_order(found: Sequence[Record], store: Store, split: str = "test") -> np.ndarray:
     """`accuracies` on conv3 in the authors' order where Γ was followed, else by magnitude."""
     followed = any(f"path_{CONV3}" in store.arrays(record) for record in found)
-    return accuracies(found, store, "conv3", "support" if followed else "magnitude")
+    return accuracies(found, store, "conv3", "support" if followed else "magnitude", split)
 
 
 def at(values: np.ndarray, share: float) -> np.ndarray:
@@ -120,6 +120,21 @@ def clear_changes(lines: Mapping[str, np.ndarray], share: float) -> str:
     gains = {label: gain(*pair, share) for label, pair in _steps(lines).items()}
     clear = [f"“{label}” {signed(points)}" for label, (points, deviation) in gains.items()
              if abs(points) > 2 * deviation]  # fmt: skip
+    return f"{_pruned(share)} {listed(clear) if clear else 'none'}"
+
+
+def apart_from_first(lines: Mapping[str, np.ndarray], share: float) -> str:
+    """Which rows differ from the first of `lines` by more than two standard deviations of the difference, in words.
+
+    The spread over the first row's seeds stands for that of the others, which may have a single one.
+    """
+    first, *others = lines
+    base, clear = at(lines[first], share), []
+    for label in others if len(base) > 1 else ():
+        values = at(lines[label], share)
+        gap = values.mean() - base.mean() if len(values) else math.nan
+        if abs(gap) > 2 * base.std(ddof=1) * math.sqrt(1 / len(base) + 1 / max(1, len(values))):
+            clear.append(f"“{label}” {signed(100 * gap)}")
     return f"{_pruned(share)} {listed(clear) if clear else 'none'}"
 
 
@@ -209,10 +224,12 @@ def sizes_kept(
     store: Store,
     shares: Sequence[float] = (0.0, 0.6, 0.8, 0.9),
     stated: Mapping[str, Mapping[float, float]] | None = None,
+    split: str = "test",
 ) -> Table:
-    """For each row: test accuracy with each of `shares` of conv3 pruned, and how many filters Γ has in the end.
+    """For each row: accuracy with each of `shares` of conv3 pruned, and how many filters Γ has in the end.
 
     In the authors' order where Γ was followed, else by magnitude. First what is `stated`: label → share → accuracy.
+    `split`: "test" or "validation".
     """
     lines = [
         {"": label} | {_pruned(share): percent(values.get(share)) for share in shares}
@@ -220,7 +237,7 @@ def sizes_kept(
         for label, values in (stated or {}).items()
     ]  # fmt: skip
     for label, found in rows.items():
-        values = in_own_order(found, store)
+        values = in_own_order(found, store, split)
         support = [support_sizes(arrays)[-1] for record in alive(list(found))
                    if f"path_{CONV3}" in (arrays := store.arrays(record))]  # fmt: skip
         lines.append({
@@ -231,7 +248,8 @@ def sizes_kept(
             "record": links(list(found)),
         })  # fmt: skip
     frame = pd.DataFrame(lines)
-    return Table(frame, "Test accuracy (%) with a share of conv3's filters pruned, not trained again.", frame)
+    caption = f"{split.capitalize()} accuracy (%) with a share of conv3's filters pruned, not trained again."
+    return Table(frame, caption, frame)
 
 
 def _counted(found: Sequence[Record]) -> str:

@@ -123,6 +123,15 @@ def test_every_verdict_on_pruning(values, verdict):
     assert pruning.verdict(np.empty((0, len(PRUNED))) if values is None else values[None]) == verdict
 
 
+def test_single_runs_are_set_against_the_spread_of_the_first_row():
+    base = np.stack([steady(0.3, high=high) for high in (0.98, 0.982, 0.984)])  # σ 0.2: 2σ√(1/3 + 1) = 0.46 points
+    lines = {"base": base, "near": steady(0.3, high=0.9865)[None], "far": steady(0.3, high=0.9868)[None]}
+    lines["none"] = base[:0]
+    assert pruning.apart_from_first(lines, 0.0) == "dense “far” +0.48"
+    assert pruning.apart_from_first({"base": base[:1], "far": lines["far"]}, 0.0) == "dense none"
+    assert pruning.apart_from_first({"base": base[:0], "far": lines["far"]}, 0.0) == "dense none"
+
+
 def test_sizes_kept_shows_the_support_or_a_dash(store):
     followed = recorded(store, 0, pruned_support_conv3_test=steady(0.7), **path())
     plain = recorded(store, 1, pruned_magnitude_conv3_test=steady(0.5))
@@ -132,6 +141,10 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     ]  # fmt: skip
     assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n", "record"]
     assert table._repr_html_().count(".json") == 2
+    assert table.caption.startswith("Test accuracy")
+    chosen = recorded(store, 2, pruned_support_conv3_validation=steady(0.7, high=0.98), **path())
+    table = pruning.sizes_kept({"a": [chosen]}, store, (0.0,), split="validation")
+    assert table.frame["dense"].tolist() == ["98.00"] and table.caption.startswith("Validation accuracy")
     stated = pruning.sizes_kept({"a": [followed]}, store, (0.0, 0.6), {"said": {0.6: 0.5}})
     assert stated.frame.drop(columns="record").values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
 
