@@ -264,7 +264,8 @@ def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float =
         faces = ["white" if short else colour for short in group["shorter"]]
         ax.scatter(stated, ours, c=faces, marker=marker, s=34, edgecolors=colour, linewidths=1.2)
         ax.scatter([], [], c=colour, marker=marker, s=34, label=section)
-    ax.scatter([], [], c="white", edgecolors="0.4", s=34, label="fewer epochs")
+    if rows["shorter"].any():
+        ax.scatter([], [], c="white", edgecolors="0.4", s=34, label="fewer epochs")
     ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
     ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
     ax.legend(title="section", loc="upper left")

@@ -187,7 +187,9 @@ def test_rows_against_the_reports_names_what_is_far_off():
     assert [group.get_offsets().tolist() for group in marks] == [[[76, 75], [80, 70]], [[70, 55]]]
     white = [1, 1, 1, 1]
     assert [face.tolist() == white for face in marks[0].get_facecolors()] == [False, True]  # open: fewer epochs
-    assert figures.against_report(rows.iloc[:0], ax) is ax
+    for some, open_marks in ((rows, True), (rows[~rows["shorter"]], False), (rows.iloc[:0], False)):
+        figures.against_report(some, plt.subplots()[1])
+        assert ("fewer epochs" in {text.get_text() for text in plt.gca().get_legend().get_texts()}) == open_marks
 
 
 def test_every_row_of_a_long_table_has_a_look_of_its_own():
