@@ -557,6 +557,20 @@ def _budget(rows: Sequence[Rows]) -> str:
     return ", ".join(used) or tables.DASH
 
 
+def verdicts(judged: Sequence[Judgement]) -> tables.Table:
+    """The claims and their verdicts alone."""
+    import pandas as pd
+
+    columns = ["claim", "verdict", "n", "budget"]
+    lines = [[f"{each.section} {each.claim}", each.verdict, _seeds(each), each.budget] for each in judged]
+    frame = pd.DataFrame(lines, columns=columns)
+    return tables.Table(frame, "The report's claims, judged from records.", frame, left=("verdict", "budget"))
+
+
+def _seeds(judgement: Judgement) -> str:
+    return "–".join(dict.fromkeys(map(str, judgement.n)))
+
+
 def table(judged: Sequence[Judgement]) -> tables.Table:
     """The claims, their verdicts and the evidence, with links to the records."""
     import pandas as pd
@@ -566,7 +580,7 @@ def table(judged: Sequence[Judgement]) -> tables.Table:
         "claim": [f"{each.section} {each.claim}" for each in judged],
         "verdict": [each.verdict for each in judged],
         "evidence": [each.evidence for each in judged],
-        "n": ["–".join(dict.fromkeys(map(str, each.n))) for each in judged],
+        "n": [_seeds(each) for each in judged],
         "spread": [tables.text(round(each.spread, 2)) for each in judged],
         "budget": [each.budget for each in judged],
         "records": tables.cells([tables.sources(each.records) for each in judged]),

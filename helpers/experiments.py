@@ -468,7 +468,7 @@ longer = replace(tighter, epochs=100)
 sparsest = replace(longer, kappa=80, lr=0.1 / 80)
 turned = replace(sparsest, augment=("shift", "affine"))
 longest = replace(turned, epochs=200)
-nearby = {
+nearby = {  # a search on the validation set: one thing at a time in the last one's place, with one seed
     "κ 40": replace(longest, kappa=40, lr=0.1 / 40),
     "κ 40, half the step": replace(longest, kappa=40, lr=0.05 / 40),
     "ν 5": replace(longest, mu=5),

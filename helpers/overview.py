@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from helpers import experiments, pruning, readings, records, tables
+from helpers import claims, experiments, pruning, readings, records, tables
 from helpers.experiments import SECTIONS, title
 from helpers.records import ROOT, Record, RecordError, Selection, Store
 from helpers.reported import AUTHORS_PRUNED, PRUNED, reported
@@ -239,6 +239,7 @@ def blocks(store: Store | None = None) -> dict[str, str]:
     return {
         "results": _results(headlines(selections(store))),
         "sparse": sparse_table(store).grid(_in_readme),
+        "claims": claims.verdicts(claims.judge(store)).grid(),
         "budgets": progress_table(progress(store)).grid(),
     }
 

@@ -131,10 +131,10 @@ def apart_from_first(lines: Mapping[str, np.ndarray], share: float) -> str:
     first, *others = lines
     base, clear = at(lines[first], share), []
     for label in others if len(base) > 1 else ():
-        values = at(lines[label], share)
-        gap = values.mean() - base.mean() if len(values) else math.nan
-        if abs(gap) > 2 * base.std(ddof=1) * math.sqrt(1 / len(base) + 1 / max(1, len(values))):
-            clear.append(f"“{label}” {signed(100 * gap)}")
+        if len(values := at(lines[label], share)):
+            gap = values.mean() - base.mean()
+            if abs(gap) > 2 * base.std(ddof=1) * math.sqrt(1 / len(base) + 1 / len(values)):
+                clear.append(f"“{label}” {signed(100 * gap)}")
     return f"{_pruned(share)} {listed(clear) if clear else 'none'}"
 
 

@@ -490,6 +490,15 @@ def test_the_claims_of_a_section_are_counted_by_verdict(store):
 # ---------------------------------------------------------------------------- the table
 
 
+def test_the_verdicts_alone_are_those_of_the_table(store):
+    noise(store)
+    judged = claims.judge(store)
+    brief = claims.verdicts(judged)
+    assert brief.frame.iloc[2].tolist() == ["1.4 NLL does better than cross-entropy.", "within noise", "3", "laptop"]
+    assert brief.frame["verdict"].tolist() == [each.verdict for each in judged]
+    assert brief.grid().count("\n") == len(claims.CLAIMS) + 1
+
+
 def test_the_table_links_to_the_records(store):
     noise(store)
     judged = claims.judge(store)

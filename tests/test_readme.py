@@ -69,6 +69,9 @@ def test_no_score_is_typed(path):
     assert not re.search(r"(?<![\w.])0?\.\d{3,}\b|\d\d\.\d+ ?%", text)
 
 
+MARKERS = ("results", "sparse", "claims", "budgets")
+
+
 def test_a_readme_without_markers_is_refused():
     with pytest.raises(RecordError, match="<!-- results -->"):
         overview.filled("no markers", {"results": "x"})
@@ -76,7 +79,7 @@ def test_a_readme_without_markers_is_refused():
 
 def test_rewriting_fills_the_markers_and_nothing_else(tmp_path, store):
     path = tmp_path / "README.md"
-    names = ("results", "sparse", "budgets")
+    names = MARKERS
     path.write_text("a\n" + "b\n".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in names) + "c")
     assert overview.rewrite(path, store) and not overview.rewrite(path, store)
     text = path.read_text()
@@ -86,7 +89,7 @@ def test_rewriting_fills_the_markers_and_nothing_else(tmp_path, store):
 
 def test_rewriting_keeps_the_kind_of_line_ends(tmp_path, store):
     path = tmp_path / "README.md"
-    names = ("results", "sparse", "budgets")
+    names = MARKERS
     path.write_bytes(b"a\r\n" + b"".join(f"<!-- {name} -->\r\nold\r\n<!-- /{name} -->\r\n".encode() for name in names))
     assert overview.rewrite(path, store) and not overview.rewrite(path, store)
     assert path.read_bytes().count(b"\r\n") == path.read_bytes().count(b"\n") > 10
@@ -94,7 +97,7 @@ def test_rewriting_keeps_the_kind_of_line_ends(tmp_path, store):
 
 def test_a_readme_that_cannot_be_written_is_left_as_it_was(tmp_path, store, monkeypatch):
     path = tmp_path / "README.md"
-    text = "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in ("results", "sparse", "budgets"))
+    text = "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in MARKERS)
     path.write_text(text)
 
     def full(handle):
