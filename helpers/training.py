@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from helpers import bregman, data, dessilbi, models
+from helpers import bregman, data, dessilbi, faster, models
 
 LOSSES = {"cross_entropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}
 FINGERPRINT_STEPS = 5
@@ -29,12 +29,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads."""
+    """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads.
+
+    `weight_gradients`: "convolution", as torch has them, or "matmul", see `faster`.
+    """
 
     device: str = "cpu"
     precision: str = "float32"
     memory_format: str = "contiguous"
     threads: int = 1
+    weight_gradients: str = "convolution"
 
     def place(self, what):
         """A model or a batch of images, moved to the device in the engine's memory format."""
@@ -58,6 +62,8 @@ def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "
     else:
         precisions = ("float32",) if emulates_bfloat16(device) else ("float32", "bfloat16")
     engines = [Engine(device, p, layout, threads) for p in precisions for layout in ("contiguous", "channels_last")]
+    if device == "cpu" and "float32" in precisions:
+        engines.append(Engine(device, "float32", "channels_last", threads, "matmul"))
     shape = (1, 28, 28) if run.data == "mnist" else (3, 32, 32)
     images = torch.randn(run.batch_size, *shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(run.batch_size) % 10
@@ -145,6 +151,9 @@ class Trainer:
         if start is not None:
             model.load_state_dict(start)
         self.model = engine.place(model)
+        faster.pool_first(self.model)
+        if engine.weight_gradients == "matmul":
+            faster.matmul_gradients(self.model)
         parameters = dict(self.model.named_parameters())
         self.masks = [(parameters[name], mask.to(engine.device)) for name, mask in (masks or {}).items()]
         self._apply_masks()

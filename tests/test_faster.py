@@ -1,0 +1,190 @@
+"""Tests of what makes a network faster: its function, gradients and names stay as they were."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from helpers import faster, models
+
+NETWORKS = {
+    "LeNet": ("LeNet", {}), "MyNet": ("MyNet", {}), "MyNet, tanh": ("MyNet", {"activation": "tanh"}),
+    "MyResNet9": ("MyResNet9", {}), "MyResNet9, 5": ("MyResNet9", {"block_kernel": 5}),
+    "VGG": ("VGG", {"batch_norm": False}), "VGG + BN": ("VGG", {}),
+}  # fmt: skip
+networks = pytest.mark.parametrize("name, options", NETWORKS.values(), ids=NETWORKS)
+
+
+def two(name, options, change):
+    """A model, and a copy of it that is changed."""
+    torch.manual_seed(0)
+    model = models.build(name, **options)
+    changed = copy.deepcopy(model)
+    change(changed)
+    return model, changed
+
+
+def images_for(name, count=6):
+    shape = (1, 28, 28) if name == "LeNet" else (3, 32, 32)
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def trained(model, images, steps=2):
+    """Losses of some steps of SGD, and the gradients of the last."""
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=0.01), []
+    torch.manual_seed(2)
+    for _ in range(steps):
+        loss = nn.functional.cross_entropy(model(images), torch.arange(len(images)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+# ------------------------------------------------------------------------------------------ pooling first
+
+
+@networks
+def test_pooling_first_changes_not_one_bit(name, options):
+    model, changed = two(name, options, faster.pool_first)
+    (losses, gradients), (others, theirs) = (trained(each, images_for(name)) for each in (model, changed))
+    assert losses == others
+    assert all(torch.equal(gradients[name], theirs[name]) for name in gradients)
+
+
+def test_nor_where_many_numbers_of_a_window_are_equal():
+    model, changed = two("MyNet", {}, faster.pool_first)
+    images = images_for("MyNet").bfloat16()  # 8 bits a number
+    assert trained(model.bfloat16(), images)[0] == trained(changed.bfloat16(), images)[0]
+
+
+@networks
+def test_pooling_first_keeps_all_names(name, options):
+    model, changed = two(name, options, faster.pool_first)
+    assert list(changed.state_dict()) == list(model.state_dict())
+    assert {name: type(layer) for name, layer in changed.named_modules()} == {
+        name: type(layer) for name, layer in model.named_modules()
+    }
+
+
+def kinds(model):
+    return [type(layer).__name__ for layer in model.modules() if not [*layer.children()]]
+
+
+def test_relu_comes_after_each_pool_that_it_was_before():
+    model = models.build("VGG")
+    faster.pool_first(model)
+    pools = [place for place, kind in enumerate(kinds(model)) if kind == "MaxPool2d"]
+    assert len(pools) == 5
+    assert all(kinds(model)[place - 1 : place + 2] == ["BatchNorm2d", "MaxPool2d", "ReLU"] for place in pools)
+
+
+def test_doing_it_twice_does_no_more():
+    model = models.build("MyNet")
+    faster.pool_first(model)
+    once = kinds(model)
+    faster.pool_first(model)
+    assert kinds(model) == once
+
+
+@pytest.mark.parametrize("layers", [
+    [nn.Tanh(), nn.MaxPool2d(2)],  # equal but for rounding
+    [nn.ReLU(), nn.AvgPool2d(2)],  # a mean is something else
+    [nn.ReLU(), nn.Dropout(0.5), nn.MaxPool2d(2)],
+    [nn.MaxPool2d(2), nn.ReLU()],
+], ids=lambda layers: " ".join(type(layer).__name__ for layer in layers))  # fmt: skip
+def test_what_is_no_relu_before_a_max_pool_stays(layers):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), *layers)
+    before = kinds(model)
+    faster.pool_first(model)
+    assert kinds(model) == before
+
+
+# ------------------------------------------------------------------------------------------ products of matrices
+
+
+def by_hand(images, gradient, kernel, stride, padding):
+    """The weight gradient of a convolution, number by number from its definition."""
+    images = nn.functional.pad(images, (padding[1], padding[1], padding[0], padding[0]))
+    result = torch.zeros(gradient.shape[1], images.shape[1], *kernel, dtype=images.dtype)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            for y in range(gradient.shape[2]):
+                for x in range(gradient.shape[3]):
+                    pixels = images[:, :, y * stride[0] + i, x * stride[1] + j]
+                    result[:, :, i, j] += gradient[:, :, y, x].T @ pixels
+    return result
+
+
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), pairs, pairs,
+       st.tuples(st.integers(0, 2), st.integers(0, 2)), pairs, st.sampled_from([1, 50, 2**19]),
+       st.sampled_from([torch.contiguous_format, torch.channels_last]))  # fmt: skip
+def test_the_weight_gradient_is_that_of_the_definition(n, c, o, kernel, stride, padding, more, unfolded, layout):
+    high, wide = (k + extra for k, extra in zip(kernel, more))
+    images = torch.randn(n, c, high, wide, dtype=torch.float64).to(memory_format=layout)
+    shape = nn.functional.conv2d(images, images.new_zeros(o, c, *kernel), stride=stride, padding=padding).shape
+    gradient = torch.randn(shape, dtype=torch.float64).to(memory_format=layout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faster, "UNFOLDED", unfolded)  # from one image at a time to all at once
+        ours = faster.weight_gradient(images, gradient, kernel, stride, padding)
+    torch.testing.assert_close(ours, by_hand(images, gradient, kernel, stride, padding), rtol=0, atol=1e-12)
+
+
+@networks
+def test_with_matrix_products_a_network_learns_the_same(name, options):
+    model, changed = two(name, options, faster.matmul_gradients)
+    images = images_for(name, 3).double()
+    (losses, gradients), (others, theirs) = (trained(each.double(), images) for each in (model, changed))
+    assert losses == pytest.approx(others, rel=1e-12)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(theirs[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_weight_gradients_lie_in_memory_as_channels_last_weights_do():
+    layer = nn.Conv2d(16, 4, 3).to(memory_format=torch.channels_last)
+    faster.matmul_gradients(layer)
+    layer(torch.randn(2, 16, 5, 5)).sum().backward()
+    assert layer.weight.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("frozen", ["images", "weight", "bias"])
+def test_what_needs_no_gradient_gets_none(frozen):
+    layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 5, 5, requires_grad=True)
+    faster.matmul_gradients(layer)
+    leaves = {"images": images, "weight": layer.weight, "bias": layer.bias}
+    leaves[frozen].requires_grad_(False)
+    layer(images).sum().backward()
+    assert [name for name, leaf in leaves.items() if leaf.grad is None] == [frozen]
+
+
+def test_a_convolution_without_bias():
+    layer = nn.Conv2d(16, 4, 3, bias=False)
+    faster.matmul_gradients(layer)
+    layer(torch.randn(2, 16, 5, 5)).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("layer", [
+    nn.Conv2d(16, 16, 3, groups=2), nn.Conv2d(16, 4, 3, dilation=2), nn.Conv2d(16, 4, 3, padding="same"),
+    nn.Conv2d(16, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(15, 4, 3), nn.ConvTranspose2d(16, 4, 3),
+], ids=str)  # fmt: skip
+def test_other_convolutions_are_left_alone(layer):
+    kind = type(layer)
+    faster.matmul_gradients(nn.Sequential(layer))
+    assert type(layer) is kind
+
+
+def test_a_second_derivative_is_refused_rather_than_wrong():
+    layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 5, 5)
+    faster.matmul_gradients(layer)
+    (gradient,) = torch.autograd.grad(layer(images).square().sum(), layer.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
