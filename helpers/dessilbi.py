@@ -62,7 +62,7 @@ def group_soft_threshold(z: Tensor) -> Tensor:
 def distances(ws: list[Tensor], zs: list[Tensor], kappa: float, penalty: str) -> list[Tensor]:
     """W − Γ of each, with Γ = κ prox(Z)."""
     if penalty == "group":
-        return [torch.addcmul(w, z, factor, value=-kappa) for w, z, factor in zip(ws, zs, group_factors(zs))]
+        return list(torch._foreach_addcmul(ws, zs, group_factors(zs), value=-kappa))
     return torch._foreach_sub(ws, [soft_threshold(z) for z in zs], alpha=kappa)
 
 
@@ -158,10 +158,11 @@ class _SplitLBI(torch.optim.Optimizer):
             names = directions + (["z"] if group["penalty"] else [])
             fresh, known = [], []
             for p in group["params"]:
-                if p.grad is not None:
+                if (gradient := p.grad) is not None:
+                    state = self.state[p]
                     # A momentum that is switched on later begins then.
-                    tensors = known if all(name in self.state[p] for name in directions) else fresh
-                    tensors.append((p, p.grad, *self._state_of(p, names)))
+                    tensors = known if all([name in state for name in directions]) else fresh
+                    tensors.append((p, gradient, *self._fill(state, p, names)))
             if fresh:
                 self._step(fresh, group, first=True)
             if known:
@@ -187,9 +188,8 @@ class _SplitLBI(torch.optim.Optimizer):
                 step = functools.partial(step_of_w, ws, gradients, *state)
                 dessilbi_(ws, zs, step, lr=lr, kappa=kappa, mu=mu, penalty=penalty)
 
-    def _state_of(self, parameter: Tensor, names: list[str]) -> list[Tensor]:
-        """The state of these names, all zero where there is none yet."""
-        state = self.state[parameter]
+    def _fill(self, state: dict, parameter: Tensor, names: list[str]) -> list[Tensor]:
+        """What a parameter's state has under these names, all zero where there is nothing yet."""
         for name in names:
             if name not in state:
                 state[name] = torch.zeros_like(parameter)
@@ -264,13 +264,12 @@ class DessiLBIAdam(_SplitLBI):
     def _names(self, group: dict) -> list[str]:
         return ["exp_avg", "exp_avg_sq", "step"]
 
-    def _state_of(self, parameter: Tensor, names: list[str]) -> list[Tensor]:
-        state = self.state[parameter]
+    def _fill(self, state: dict, parameter: Tensor, names: list[str]) -> list[Tensor]:
         # A counter that was loaded may lie elsewhere: torch moves all of a state but that.
         state["step"] = (
             state["step"].to(parameter.device) if "step" in state else torch.zeros((), device=parameter.device)
         )
-        return super()._state_of(parameter, names)
+        return super()._fill(state, parameter, names)
 
     def _step_of_w(self, group: dict, first: bool, fused: bool):
         options = dict(beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
