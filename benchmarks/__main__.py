@@ -8,6 +8,7 @@ import time
 from tqdm import tqdm
 
 from benchmarks import batches, figure, memory, optimizer, page, profiles, pruned, records, results, table, training
+from benchmarks.measure import NotHere
 from helpers import making
 from helpers.records import RecordError
 
@@ -33,6 +34,9 @@ def measure(parts: dict, repeats: int, path) -> dict[str, str]:
             started = time.monotonic()
             try:
                 measured = part(repeats)
+            except NotHere as reason:
+                bar.write(f"left out: {name}: {reason}", file=sys.stderr)
+                continue
             except Exception as error:  # the other parts are worth having all the same
                 failed[name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 continue

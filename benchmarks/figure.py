@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
+from benchmarks.training import PRECISIONS  # noqa: E402
 from helpers.figures import BLUE, ORANGE, SKY, VERMILION, WIDTH, use_report_style  # noqa: E402
 
 PATH = Path(__file__).resolve().parents[1] / "figures" / "benchmarks.svg"
@@ -60,11 +61,12 @@ def _steps(parts: dict):
 
 
 def _epochs(parts: dict):
-    for threads in sorted({part["threads"] for name, part in parts.items() if name.startswith("epoch ")}):
+    """One thread alone: how several share the work is in the tables."""
+    for precision in PRECISIONS:
         bars = []
         for name, part in parts.items():
-            if name.startswith("epoch ") and part["threads"] == threads:
+            if name.startswith("epoch ") and name.endswith(f", 1 thread, {precision}"):
                 network = name.removeprefix("epoch ").split(",")[0]
                 bars.append((f"{network}, ours", part["ours"]["seconds"], part["limit_seconds"], BLUE))
                 bars.append(("usual loop", part["usual"]["seconds"], None, ORANGE))
-        yield f"Seconds per epoch, {threads} {'thread' if threads == 1 else 'threads'}", bars
+        yield f"Seconds per epoch, ours in {precision}, 1 thread", bars

@@ -13,6 +13,10 @@ from helpers import sparsity
 BYTES = 4  # of a number in float32
 
 
+class NotHere(Exception):
+    """This machine can't measure a part, and need not; the message says why."""
+
+
 # ------------------------------------------------------------------------------------------ timing
 
 

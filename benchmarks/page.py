@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import profiles
+from benchmarks.training import PRECISIONS
 from helpers.overview import filled
 from helpers.records import RecordError
 from helpers.tables import DASH, Table
@@ -17,9 +18,11 @@ PENDING = "Not measured yet: `make bench` does it."
 
 def blocks(parts: dict) -> dict[str, str]:
     """The page's tables as Markdown, by the name of their markers."""
-    shown = {"steps": ("step ", _steps), "epochs": ("epoch ", _epochs), "profile": ("profile ", _profile),
-             "pruned": ("pruned ", _pruned)}  # fmt: skip
-    return {name: _block(_named(parts, start), table) for name, (start, table) in shown.items()}
+    shown = {"steps": ("step ", "", _steps), "pruned": ("pruned ", "", _pruned)}
+    for precision in PRECISIONS:
+        shown[f"epochs in {precision}"] = "epoch ", f", {precision}", _epochs
+        shown[f"profile in {precision}"] = "profile ", f", {precision}", _profile
+    return {name: _block(_named(parts, start, end), table) for name, (start, end, table) in shown.items()}
 
 
 def rewrite(parts: dict, path: Path = PATH) -> None:
@@ -31,8 +34,9 @@ def rewrite(parts: dict, path: Path = PATH) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _named(parts: dict, start: str) -> dict[str, dict]:
-    return {name.removeprefix(start): part for name, part in parts.items() if name.startswith(start)}
+def _named(parts: dict, start: str, end: str) -> dict[str, dict]:
+    found = {name: part for name, part in parts.items() if name.startswith(start) and name.endswith(end)}
+    return {name.removeprefix(start).removesuffix(end): part for name, part in found.items()}
 
 
 def _block(found: dict[str, dict], table: Callable) -> str:
@@ -53,10 +57,10 @@ def _steps(found: dict) -> str:
 
 
 def _epochs(found: dict) -> str:
-    rows = [[name, part["precision"], f"{part['ours']['seconds']:.1f}", f"{part['usual']['seconds']:.1f}",
+    rows = [[name, f"{part['ours']['seconds']:.1f}", f"{part['usual']['seconds']:.1f}",
              f"{part['limit_seconds']:.1f}", f"{part['usual_to_ours']:.2f}", f"{part['ours_to_limit']:.2f}"]
             for name, part in found.items()]  # fmt: skip
-    head = ["network", "precision", "ours (s)", "usual loop (s)", "limit (s)", "usual / ours", "ours / limit"]
+    head = ["network", "ours (s)", "usual loop (s)", "limit (s)", "usual / ours", "ours / limit"]
     return _table(head, rows)
 
 

@@ -3,13 +3,14 @@ The profiler itself costs time at each operator, most of all where they are smal
 
 import functools
 import re
+from dataclasses import asdict
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks import measure
-from benchmarks.training import CASES, Ours
-from helpers import data, models, training
+from benchmarks.training import CASES, PRECISIONS, Ours, engine
+from helpers import data, models
 
 # what an operator is for → its name; the first that fits counts, after what it was called by
 KINDS = {
@@ -29,6 +30,8 @@ def group(name: str, callers: list[str]) -> str:
         return "batches"
     if any(each.startswith("Optimizer.") for each in (name, *callers)):
         return "optimizer"
+    if any("_ConvolveBackward" in each for each in (name, *callers)):  # `faster`, what it unfolds included
+        return "convolution, linear: backward"
     for kind, pattern in KINDS.items():
         if re.search(pattern, name):
             backward = any(each.startswith("autograd::engine") for each in callers)
@@ -65,15 +68,15 @@ class _Marked:
             return self.batches(step)
 
 
-def step(case: str, repeats: int) -> dict:
+def step(case: str, precision: str, repeats: int) -> dict:
     """Seconds of a step by group, in the fastest of `repeats` profiles, and the least that its multiply-adds take."""
     torch.set_num_threads(1)
     run, count = CASES[case]
     dataset = data.load(run.data)
-    engine = training.choose_engine(run)
-    ours = Ours(run, dataset, engine)
+    chosen = engine(run, 1, precision)
+    ours = Ours(run, dataset, chosen)
     ours.batches = _Marked(ours.batches)
-    peaks, taken = measure.peak_candidates(engine.precision), []
+    peaks, taken = measure.peak_candidates(precision), []
     seconds = measure.in_turn({"steps": lambda: ours.seconds(count) / count, **{name: call for name, (call, _) in
                                                                                 peaks.items()}}, repeats)  # fmt: skip
     for _ in range(min(repeats, 3)):
@@ -88,10 +91,11 @@ def step(case: str, repeats: int) -> dict:
     peak = measure.peak({name: seconds[name] for name in peaks}, {name: n for name, (_, n) in peaks.items()})
     profiled_seconds, by_group = min(taken, key=lambda each: each[0])
     return {
-        "precision": engine.precision, "memory_format": engine.memory_format, "batch_size": run.batch_size,
+        **asdict(chosen), "batch_size": run.batch_size,
         "seconds": min(seconds["steps"]), "profiled_seconds": profiled_seconds,
         "limit_seconds": needed * run.batch_size / peak, "seconds_by_group": by_group,
     }  # fmt: skip
 
 
-PARTS = {f"profile {case}": functools.partial(step, case) for case in NETWORKS}
+PARTS = {f"profile {case}, {precision}": functools.partial(step, case, precision)
+         for precision in PRECISIONS for case in NETWORKS}  # fmt: skip

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import math
 import time
+from dataclasses import asdict
 
 import torch
 
@@ -16,6 +17,14 @@ CASES = {
     "LeNet": (experiments.lenet, 50), "MyNet": (experiments.base, 10), "MyResNet9": (experiments.final, 3),
     "VGG-A": (experiments.vgg, 3), "VGG-A + BN": (experiments.vgg_bn, 3),
 }  # fmt: skip
+PRECISIONS = ("bfloat16", "float32")
+
+
+def engine(run, threads: int, precision: str) -> training.Engine:
+    """The fastest engine of a precision. Raises NotHere where the processor only emulates it."""
+    if precision == "bfloat16" and training.emulates_bfloat16():
+        raise measure.NotHere("this processor only emulates bfloat16")
+    return training.choose_engine(run, threads=threads, precision=precision)
 
 
 class Ours:
@@ -35,23 +44,22 @@ class Ours:
         return time.perf_counter() - started
 
 
-def epoch(case: str, threads: int, repeats: int) -> dict:
+def epoch(case: str, threads: int, precision: str, repeats: int) -> dict:
     """Seconds per epoch with `threads` CPU threads, and the ratios to ours and to the limit.
 
-    `usual` has two DataLoader workers beside its threads, as everyone's has.
+    `usual` is in float32, as everyone's is, and has two DataLoader workers beside its threads, as everyone's has.
     """
     torch.set_num_threads(threads)
     run, count = CASES[case]
     dataset = data.load(run.data)
-    engine = training.choose_engine(run, threads=threads)
-    ours, loop = Ours(run, dataset, engine), usual.Loop(run, dataset)
-    peaks = measure.peak_candidates(engine.precision)
+    chosen = engine(run, threads, precision)
+    ours, loop = Ours(run, dataset, chosen), usual.Loop(run, dataset)
+    peaks = measure.peak_candidates(precision)
     timed = {"ours": lambda: ours.seconds(count) / count, "usual": lambda: loop.seconds(count) / count}
     seconds = measure.in_turn({**timed, **{name: call for name, (call, _) in peaks.items()}}, repeats)
     loop.batches.close()
     peak = measure.peak({name: seconds[name] for name in peaks}, {name: n for name, (_, n) in peaks.items()})
-    return {**_result(run, dataset, seconds, peak), "threads": threads, "precision": engine.precision,
-            "memory_format": engine.memory_format}  # fmt: skip
+    return {**_result(run, dataset, seconds, peak), **asdict(chosen)}
 
 
 def _result(run, dataset, seconds, peak: float) -> dict:
@@ -67,5 +75,8 @@ def _result(run, dataset, seconds, peak: float) -> dict:
     }  # fmt: skip
 
 
-PARTS = {f"epoch {case}, {threads} {'thread' if threads == 1 else 'threads'}": functools.partial(epoch, case, threads)
-         for case in CASES for threads in sorted({1, runner.cores()})}  # fmt: skip
+PARTS = {
+    f"epoch {case}, {threads} {'thread' if threads == 1 else 'threads'}, {precision}":
+        functools.partial(epoch, case, threads, precision)
+    for precision in PRECISIONS for case in CASES for threads in sorted({1, runner.cores()})
+}  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import __main__, figure, measure, memory, optimizer, page, profiles, pruned, results
+from benchmarks import __main__, figure, measure, memory, optimizer, page, profiles, pruned, results, training
 from benchmarks.plain import PlainDessiLBI
 from helpers import dessilbi, models, records
 
@@ -140,6 +140,8 @@ def test_every_convolution_of_vgg_is_pruned():
      "convolution, linear: backward"),
     ("aten::native_batch_norm_backward", ["autograd::engine::evaluate_function: NativeBatchNormBackward0"],
      "batch norm"),
+    ("aten::copy_", ["_ConvolveBackward", "autograd::engine::evaluate_function: _ConvolveBackward"],
+     "convolution, linear: backward"),
     ("aten::threshold_backward", [], "ReLU, pooling, dropout"),
     ("aten::copy_", ["aten::to", "aten::conv2d"], "precision, layout"),
     ("aten::copy_", ["aten::to", "batches"], "batches"), ("batches", [], "batches"),
@@ -208,7 +210,7 @@ def test_a_page_without_a_marker_is_told_in_one_line(capsys, monkeypatch, tmp_pa
     monkeypatch.setattr(page, "rewrite", functools.partial(page.rewrite, path=tmp_path / "speed.md"))
     assert __main__.main([]) == 1 and list(results.read(tmp_path / "results.json")) == ["one"]
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith(f"benchmarks: {tmp_path}/speed.md: no markers <!-- epochs -->")
+    assert told.startswith(f"benchmarks: {tmp_path}/speed.md: no markers <!-- pruned -->")
     assert (tmp_path / "speed.md").read_text().splitlines()[1] == "old"
 
 
@@ -218,7 +220,7 @@ def test_the_figure_shows_steps_and_epochs(tmp_path):
     took = {"seconds": 2.0}
     parts = {
         "step VGG": {"ratio_to_fused_sgd": {"SGD, fused": 1.0, "DessiLBI": 2.0}, "limit_ratio": {"SGD": 0.8}},
-        "epoch LeNet, 1 thread": {"threads": 1, "ours": took, "usual": took, "limit_seconds": 1.0},
+        "epoch LeNet, 1 thread, float32": {"ours": took, "usual": took, "limit_seconds": 1.0},
     }
     figure.draw(parts, tmp_path / "all.svg")
     assert sorted(os.listdir(tmp_path)) == ["all.png", "all.svg"]
@@ -237,6 +239,18 @@ def test_a_part_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
     assert list(results.read(path)) == ["two"] and results.read(path)["two"]["took"] >= 0
 
 
+def test_what_a_machine_need_not_measure_is_told_and_is_no_failure(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "results.json"
+    results.write({"epoch LeNet, 1 thread, bfloat16": {"of": "another machine"}}, path)
+    monkeypatch.setattr(results, "PATH", path)
+    monkeypatch.setattr(__main__, "show", lambda path: None)
+    monkeypatch.setattr(training.training, "emulates_bfloat16", lambda: True)
+    assert __main__.main(["--only", "epoch LeNet, 1 thread, bfloat16"]) == 0
+    told = "left out: epoch LeNet, 1 thread, bfloat16: this processor only emulates bfloat16\n"
+    assert told in capsys.readouterr().err
+    assert results.read(path) == {"epoch LeNet, 1 thread, bfloat16": {"of": "another machine"}}
+
+
 # ------------------------------------------------------------------------------------------ the page
 
 
@@ -246,9 +260,9 @@ def parts() -> dict:
     ours, usual = {"seconds": 2.0}, {"seconds": 5.0}
     return {name: {**part, **provenance} for name, part in {
         "step VGG": {"ratio_to_fused_sgd": {"SGD, fused": 1.0, "DessiLBI": 2.5}, "limit_ratio": {"DessiLBI": 1.25}},
-        "epoch LeNet, 1 thread": {"precision": "float32", "ours": ours, "usual": usual, "limit_seconds": 1.0,
-                                  "usual_to_ours": 2.5, "ours_to_limit": 2.0},
-        "profile LeNet": {"seconds": 0.05, "limit_seconds": 0.002, "seconds_by_group": by_group},
+        "epoch LeNet, 1 thread, float32": {"ours": ours, "usual": usual, "limit_seconds": 1.0,
+                                           "usual_to_ours": 2.5, "ours_to_limit": 2.0},
+        "profile LeNet, bfloat16": {"seconds": 0.05, "limit_seconds": 0.002, "seconds_by_group": by_group},
         "pruned LeNet": {"networks": {"whole": {"parameters": 61_706, "multiply_adds_an_image": 416_520}},
                          "times_as_fast": {"whole": 1.0}},
     }.items()}  # fmt: skip
@@ -257,19 +271,21 @@ def parts() -> dict:
 def test_the_pages_tables():
     shown = page.blocks(parts())
     assert "| DessiLBI | 2.50 |" in shown["steps"] and "| *limit of DessiLBI* | 1.25 |" in shown["steps"]
-    assert "| LeNet, 1 thread | float32 | 2.0 | 5.0 | 1.0 | 2.50 | 2.00 |" in shown["epochs"]
+    assert "| LeNet, 1 thread | 2.0 | 5.0 | 1.0 | 2.50 | 2.00 |" in shown["epochs in float32"]
     for line in ("| ms a step | 50.0 |", "| ms at the limit | 2.0 |", "| batch norm | 25 % |", "| optimizer | 75 % |"):
-        assert line in shown["profile"]
+        assert line in shown["profile in bfloat16"]
     assert "| LeNet | whole | 61,706 | 0.42 | 1.00 |" in shown["pruned"]
+    assert shown.pop("epochs in bfloat16") == shown.pop("profile in float32") == page.PENDING
     assert all(table.endswith("|\n\nMeasured on P, torch 2, revision abc.") for table in shown.values())
 
 
 def test_parts_of_one_table_from_two_machines_are_told_apart():
-    one = parts()["profile LeNet"]
+    one = parts()["profile LeNet, bfloat16"]
     other = {**one, "machine": {"processor": "Q", "torch": "3"}}
-    shown = page.blocks({**parts(), "profile MyNet": other, "profile VGG": one})
+    shown = page.blocks({**parts(), "profile MyNet, bfloat16": other, "profile VGG, bfloat16": one})
     both = "Measured on P, torch 2, revision abc (LeNet; VGG); Q, torch 3, revision abc (MyNet)."
-    assert shown["profile"].endswith(both) and shown["steps"].endswith("Measured on P, torch 2, revision abc.")
+    assert shown["profile in bfloat16"].endswith(both)
+    assert shown["steps"].endswith("Measured on P, torch 2, revision abc.")
 
 
 def test_what_is_not_measured_is_told():
