@@ -12,7 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 
@@ -140,9 +140,14 @@ def _engine(run: Run, store: Store, settings: Settings) -> training.Engine:
 
 
 def _engines(path: Path) -> dict[str, training.Engine]:
-    """The engines chosen so far; none if the file is not there or damaged, since they can be timed again."""
+    """The engines chosen so far; none if the file is not there or damaged, since they can be timed again.
+
+    Those chosen when there were fewer to choose from, which don't say all that an engine is, are timed again as well.
+    """
+    said = {field.name for field in fields(training.Engine)}
     try:
-        return {key: training.Engine(**fields) for key, fields in json.loads(path.read_text()).items()}
+        known = json.loads(path.read_text())
+        return {key: training.Engine(**each) for key, each in known.items() if set(each) == said}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

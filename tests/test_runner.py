@@ -625,6 +625,17 @@ def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
     assert len(timed) == 2
 
 
+def test_an_engine_chosen_among_fewer_is_timed_again(store, monkeypatch):
+    run, path = experiments.replace(DIGITS, images=None), store.work / "engines.json"
+    monkeypatch.setattr(training, "choose_engine", lambda *options: training.Engine())
+    making._engine(run, store, runner.Settings())
+    ((described, engine),) = json.loads(path.read_text()).items()
+    del engine["weight_gradients"]
+    path.write_text(json.dumps({described: engine}))
+    monkeypatch.setattr(training, "choose_engine", lambda *options: training.Engine(threads=7))
+    assert making._engine(run, store, runner.Settings()).threads == 7
+
+
 def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
     monkeypatch.setattr(making, "PLAIN", {**making.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
     runner.work([experiments.replace(DIGITS, epochs=8)], store)
