@@ -1,6 +1,6 @@
 # make report   environment, data, notebooks from the committed records, HTML and PDF
 # make test     environment, data, unit tests, every notebook compared (strict) and trained (smoke)
-# make bench    speed and memory, against what others write and the machine's limits (idle machine, 20 minutes)
+# make bench    speed and memory, against what others write and the machine's limits (idle machine, half an hour)
 # make torture  kill -9 at random moments, 50 times: each run must end with the same weights
 
 PYTHON ?= python3
