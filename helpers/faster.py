@@ -80,12 +80,12 @@ def weight_gradient(images: Tensor, gradient: Tensor, kernel, stride, padding) -
     padded = nn.functional.pad(images.permute(0, 2, 3, 1), (0, 0, right, right, down, down)).contiguous()
     outputs = gradient.permute(0, 2, 3, 1).contiguous()
     channels, (_, rows, columns, filters) = padded.shape[3], outputs.shape
-    image, row, column, one = padded.stride()
+    row = padded[0, 0].numel()  # not `stride`, which means nothing along a dimension of one
     total = gradient.new_zeros(filters, high * wide * channels)
     count = max(1, UNFOLDED // (rows * columns * high * wide * channels))
     for some, theirs in zip(padded.split(count), outputs.split(count)):
         # A row of a window is contiguous in memory: `wide` pixels with all their channels.
         shape = (len(some), rows, columns, high, wide * channels)
-        windows = some.as_strided(shape, (image, row * stride[0], column * stride[1], row, one))
+        windows = some.as_strided(shape, (some[0].numel(), row * stride[0], channels * stride[1], row, 1))
         total.addmm_(theirs.flatten(0, 2).T, windows.reshape(-1, total.shape[1]))
     return total.view(filters, high, wide, channels).permute(0, 3, 1, 2)

@@ -566,6 +566,24 @@ def test_an_engine_computes_in_its_precision_and_keeps_weights_and_losses_in_flo
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_weight_gradients_by_matrix_products_train_to_the_same_losses(tiny, layout):
+    losses = {}
+    for kind in ("convolution", "matmul"):
+        trainer, batches = begin(replace(MYNET, epochs=1), tiny, Engine(memory_format=layout, weight_gradients=kind))
+        convolutions = [type(layer) for layer in trainer.model.modules() if isinstance(layer, nn.Conv2d)]
+        assert [each is nn.Conv2d for each in convolutions] == [True, kind == "convolution"]  # the first is too narrow
+        losses[kind] = [trainer.step_on(trainer.engine.place(images), labels)[0].item()
+                        for images, labels in map(batches, range(3))]  # fmt: skip
+    assert losses["matmul"] == pytest.approx(losses["convolution"], rel=1e-4)
+
+
+def test_a_trainer_pools_before_relu(tiny):
+    trainer, _ = begin(replace(MYNET, epochs=1), tiny)
+    kinds = [type(layer) for layer in trainer.model.features]
+    assert all(kinds[place + 1] is nn.ReLU for place, kind in enumerate(kinds) if kind is nn.MaxPool2d)
+
+
 CANDIDATES = [Engine("cpu", precision, layout, 1)
               for precision in ("float32", "bfloat16") for layout in ("contiguous", "channels_last")]  # fmt: skip
 CANDIDATES.append(Engine("cpu", "float32", "channels_last", 1, "matmul"))
