@@ -47,7 +47,7 @@ class Ours:
 def epoch(case: str, threads: int, precision: str, repeats: int) -> dict:
     """Seconds per epoch with `threads` CPU threads, and the ratios to ours and to the limit.
 
-    `usual` is in float32, as everyone's is, and has two DataLoader workers beside its threads, as everyone's has.
+    `usual` is as everyone's: in float32, with two DataLoader workers beside its threads.
     """
     torch.set_num_threads(threads)
     run, count = CASES[case]

@@ -17,7 +17,8 @@ def pool_first(model: nn.Module) -> None:
     for chain in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
         layers = dict(chain.named_children())
         order = list(layers)
-        for place, (name, after) in enumerate(zip(order, order[1:])):
+        for place in range(len(order) - 1):
+            name, after = order[place : place + 2]
             if isinstance(layers[name], nn.ReLU) and isinstance(layers[after], nn.MaxPool2d):
                 order[place : place + 2] = after, name
         for name in layers:

@@ -83,6 +83,12 @@ def test_relu_comes_after_each_pool_that_it_was_before():
     assert all(kinds(model)[place - 1 : place + 2] == ["BatchNorm2d", "MaxPool2d", "ReLU"] for place in pools)
 
 
+def test_relu_goes_past_pools_that_follow_each_other():
+    model = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.MaxPool2d(2), nn.Flatten())
+    faster.pool_first(model)
+    assert kinds(model) == ["MaxPool2d", "MaxPool2d", "ReLU", "Flatten"]
+
+
 def test_doing_it_twice_does_no_more():
     model = models.build("MyNet")
     faster.pool_first(model)
