@@ -5,7 +5,6 @@ import contextlib
 import functools
 import hashlib
 import io
-import math
 import os
 import pickle
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import torch.nn.functional as F
 VALIDATION = 10_000
 CROPS = {"crop": 4, "shift": 2}  # pixels on each side that a random crop may take; digits bear only the smaller
 TURN, SCALE = 10.0, 0.1  # degrees and share by which a random affine map turns and scales a digit at most
-MOVE, SMOOTH = 1.0, 4.0  # pixels: how far an elastic map moves a point (standard deviation), and over what width alike
 
 # Published MD5 sums: of CIFAR-10's files in torchvision.datasets.CIFAR10, of MNIST's as unpacked.
 CHECKSUMS = {
@@ -254,11 +252,10 @@ def flip(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     return images.index_copy(0, chosen, images.index_select(0, chosen).flip(-1))
 
 
-def warp(images: torch.Tensor, degrees: torch.Tensor, scale: torch.Tensor, moves: torch.Tensor | None = None):
+def affine(images: torch.Tensor, degrees: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Image i of (N, C, S, S) uint8 turned clockwise by degrees[i] and enlarged scale[i] times about its centre.
 
-    `moves`, (N, 2, S, S): pixels to the right and down by which what each pixel shows lies off besides. Bilinear, with
-    zeros from outside: RandomAffine and ElasticTransform, with one interpolation for both.
+    Bilinear, with zeros from outside: RandomAffine.
     """
     size = images.shape[-1]
     x = (torch.arange(size, device=images.device) * 2 + 1) / size - 1  # pixel centres, the image from −1 to 1
@@ -266,22 +263,7 @@ def warp(images: torch.Tensor, degrees: torch.Tensor, scale: torch.Tensor, moves
     cos, sin, y = turn.cos() / scale, turn.sin() / scale, x[:, None]
     # Where each pixel comes from; F.affine_grid does the same, five times slower.
     grid = torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
-    if moves is not None:
-        grid += moves.movedim(1, -1) * (2 / size)
     return F.grid_sample(images.float(), grid, align_corners=False).round_().to(images.dtype)
-
-
-def elastic_moves(noise: torch.Tensor, size: int) -> torch.Tensor:
-    """Independent numbers of variance 1, (N, 2, K, K) → `moves` of `warp`, (N, 2, size, size), that vary smoothly.
-
-    Elastic distortion (Simard et al., 2003): noise smoothed by a Gaussian of SMOOTH pixels, but drawn at K × K points
-    alone, which give the same fields as noise at each pixel as long as they lie no further apart than SMOOTH.
-    """
-    pixels = torch.arange(size, device=noise.device) + 0.5
-    points = (torch.arange(noise.shape[-1], device=noise.device) + 0.5) * (size / noise.shape[-1])
-    bumps = torch.exp(-(((pixels[:, None] - points) / SMOOTH) ** 2) / 2)
-    bumps /= bumps.square().sum(1, keepdim=True).sqrt()  # a sum of independent numbers keeps variance 1
-    return MOVE * (bumps @ noise @ bumps.T)
 
 
 def normalize(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
@@ -294,7 +276,7 @@ class Batches:
     """The training batches of one run: `batches(step)` → images (n, C, H, W) float32 and labels (n,).
 
     `len(batches)` is the number of steps an epoch; each epoch has its own order. `augment` holds "crop" or "shift",
-    "flip", "affine" and "elastic" as wanted. Random choices are drawn on the CPU: they are the same on every device.
+    "flip" and "affine" as wanted. Random choices are drawn on the CPU, so that they are the same on every device.
     """
 
     def __init__(self, split: Split, size: int, seed: int, augment=(), mean=None, std=None, device="cpu"):
@@ -333,13 +315,7 @@ class Batches:
             # A copy of whole images: indexing, which can do more, takes ten times as long.
             images = self.split.images.index_select(0, chosen)
             images = images if which is None else flip(images, which)
-        if "affine" in self.augment or "elastic" in self.augment:
-            turn, grow, moves = torch.zeros(count), torch.zeros(count), None
-            if "affine" in self.augment:
-                turn, grow = torch.rand(2, count, generator=generator) * 2 - 1
-            if "elastic" in self.augment:
-                points = math.ceil(images.shape[-1] / SMOOTH)
-                noise = torch.randn(count, 2, points, points, generator=generator)
-                moves = elastic_moves(noise.to(device), images.shape[-1])
-            images = warp(images, TURN * turn.to(device), 1 + SCALE * grow.to(device), moves)
+        if "affine" in self.augment:
+            turn, grow = (torch.rand(2, count, generator=generator) * 2 - 1).to(device)
+            images = affine(images, TURN * turn, 1 + SCALE * grow)
         return images

@@ -163,12 +163,12 @@ Probe = Literal["gradient_change", "smoothness", "along_gradient", "surface", "p
 class Run(Frozen):
     """One training run, described completely: the same Run on the same machine and engine gives the same numbers.
 
-    `options` are the model's; `augment` holds "crop" (pad 4) or "shift" (pad 2), "flip", "affine" and "elastic";
-    `images` cuts each split to its first few; `start` is the run whose final weights this one starts from. `kappa`,
-    `mu`: DessiLBI's; `lam`: the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters that these
-    start with; `penalized`: the layers that are to become sparse, all if none is named. `precision`: "auto" for what is
-    fastest, "float32" where that matters. `probes`: what is measured along the way, which changes nothing of the run.
-    `mask`: weights that stay zero. Raises ValueError naming what is not allowed.
+    `options` are the model's; `augment` holds "crop" (pad 4) or "shift" (pad 2), "flip" and "affine"; `images` cuts
+    each split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
+    `lam`: the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters that these start with;
+    `penalized`: the layers that are to become sparse, all if none is named. `precision`: "auto" for what is fastest,
+    "float32" where that matters. `probes`: what is measured along the way, which changes nothing of the run. `mask`:
+    weights that stay zero. Raises ValueError naming what is not allowed.
     """
 
     data: Literal["cifar10", "mnist"] = "cifar10"
@@ -187,7 +187,7 @@ class Run(Frozen):
     schedule: Annotated[Constant | Cyclic | Steps | Cosine, Field(discriminator="kind")] = Constant()
     epochs: Count
     batch_size: Count = 64
-    augment: tuple[Literal["crop", "shift", "flip", "affine", "elastic"], ...] = ()
+    augment: tuple[Literal["crop", "shift", "flip", "affine"], ...] = ()
     normalize: bool = True
     images: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
