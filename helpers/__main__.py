@@ -170,6 +170,21 @@ def verify(section: Section = None, table: Table = None, results: Results = None
 
 
 @app.command()
+def complete(results: Results = None) -> None:
+    """Measure of kept weights what was not measured yet when their records were made."""
+    from tqdm import tqdm
+
+    from helpers import making
+
+    store = Store(results).prepare()
+    known, _ = store.scan()
+    count = 0
+    for record in tqdm(known.values(), desc="complete", unit="record", disable=None):
+        count += making.complete(record, store) is not None
+    print(f"{count} of {len(known)} records completed")
+
+
+@app.command()
 def bench(
     only: Annotated[str | None, typer.Option(help="The parts whose names contain this; without it, all.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each is timed; the fastest counts.")] = 7,

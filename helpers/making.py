@@ -33,6 +33,7 @@ FINGERPRINT_TOLERANCE = (1e-4, 1e-4, 1e-2, 3e-2, 3e-2)
 # VGG-A with Adam is 8e-4 off at the second loss.
 SIGN_TOLERANCE = (1e-4, 1e-2, 3e-2, 3e-2, 3e-2)
 SIGN_STEPS = ("adam", "rmsprop", "dessilbi_adam", "adabreg")
+ELIMINATED_ON = 1000  # training images that say which filter can be missed
 
 
 # What a user can cause and mend: each is told in one line.
@@ -296,6 +297,24 @@ def _write(
     return store.write(record, arrays, weights)
 
 
+def complete(record: Record, store: Store) -> Record | None:
+    """Adds to a record what is measured of a LeNet's weights, which it keeps, and was not yet when it was made.
+
+    What it holds stays as it is. None, and nothing is written, if it lacks nothing or its weights aren't kept.
+    """
+    run = record.run
+    if run.model != "LeNet" or store.path(run, ".safetensors").name not in record.files:
+        return None
+    arrays, weights = store.arrays(record), store.weights(record)
+    if "pruned_elimination_conv3_test" in arrays:
+        return None
+    model = models.build(run.model, **run.options)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    now = _pruned(model, arrays, data.load(run.data), run, training.Engine())
+    revisions = dict.fromkeys([*record.revision.split(", "), revision()])
+    return store.write(record.model_copy(update={"revision": ", ".join(revisions)}), {**now, **arrays}, weights)
+
+
 def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray]:
     """What the probes of a run measured, name → array; a series with one value a step ends where the run did."""
     total, arrays = len(trainer.losses), {}
@@ -317,18 +336,26 @@ def _silent(model, dataset: data.Dataset, run: Run, engine: training.Engine) -> 
 def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: training.Engine) -> dict[str, np.ndarray]:
     """Accuracies of a LeNet with each share of experiments.PRUNED set to zero: pruned_<order>_<layers>_<split>, (20,).
 
-    The order is "magnitude" and, where Γ was followed, "support", the authors' own.
+    The order is "magnitude", where Γ was followed "support", the authors' own, and for conv3 alone "elimination".
     """
+
+    def of(split: data.Split) -> tuple[torch.Tensor, torch.Tensor]:
+        split = split.first(run.images)
+        return engine.place(dataset.prepare(split.images, run.normalize)), split.labels.to(engine.device)
+
     entry = entries_of(arrays)
     orders = {"magnitude": sparsity.pruning_order(model)}
     if entry:
         orders["support"] = sparsity.pruning_order(model, entry)
+    (conv3,) = experiments.PRUNED_LAYERS["conv3"]
+    orders["elimination"] = sparsity.elimination_order(model, conv3, *of(dataset.train.first(ELIMINATED_ON)))
     found = {}
     for split_name in ("validation", "test"):
-        split = getattr(dataset, split_name).first(run.images)
-        images, labels = engine.place(dataset.prepare(split.images, run.normalize)), split.labels.to(engine.device)
+        images, labels = of(getattr(dataset, split_name))
         for order_name, order in orders.items():
             for layers_name, layers in experiments.PRUNED_LAYERS.items():
+                if not set(layers) <= set(order):
+                    continue
                 accuracies = sparsity.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
                 found[f"pruned_{order_name}_{layers_name}_{split_name}"] = accuracies.numpy().astype(np.float32)
     return found

@@ -109,6 +109,32 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
     return order
 
 
+@torch.no_grad()
+def elimination_order(model: nn.Module, name: str, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """How much each filter of the convolution `name` is worth keeping, in the form of `pruning_order`: {name: (F,)}.
+
+    Backward elimination: of the filters that are left, that one goes next without which the loss on `images`, (N, C, H,
+    W) as the model takes them, is lowest. It looks at what filters do, and so sees which do what others do as well.
+    Raises ValueError for a layer that is no convolution of the chain.
+    """
+    stages, layer = _stages(model), dict(model.named_modules()).get(name)
+    if not isinstance(layer, nn.Conv2d):
+        raise ValueError(f"{name!r} is no convolution: its units can't be eliminated one by one")
+    place = 1 + next(i for i, stage in enumerate(stages) if stage is layer)
+    with models.keeping_modes(model):
+        model.eval()
+        outputs, rest = nn.Sequential(*stages[:place])(images), nn.Sequential(*stages[place:])
+        kept, order = outputs.new_ones(outputs.shape[1]), torch.empty(outputs.shape[1])
+        for rank in range(len(kept)):
+            losses = torch.full_like(kept, torch.inf)
+            for unit in kept.nonzero()[:, 0]:
+                without = kept.index_fill(0, unit, 0)
+                losses[unit] = nn.functional.cross_entropy(rest(outputs * without[:, None, None]), labels)
+            gone = losses.argmin()
+            order[gone], kept[gone] = rank, 0
+    return {name: order}
+
+
 def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers: Sequence[str]) -> nn.Module:
     """A copy of `model` with the lowest `fraction` (0 to 1) of filters or weights in each of `layers` set to zero.
 

@@ -230,6 +230,7 @@ def test_from_nothing_to_verified(digits, command):
     assert (code, errors) == (0, ["nothing to make: each of the 1 rows has its record"])
     code, out, errors = command("verify")
     assert (code, out) == (0, "1 records verified, 0 at fault\n")
+    assert command("complete")[:2] == (0, "0 of 1 records completed\n")  # its weights are not kept
 
 
 def test_status_in_json_has_its_keys(digits, command, monkeypatch):

@@ -243,10 +243,34 @@ def test_pruned_accuracies_are_recorded(store):
     arrays = store.arrays(record)
     names = {f"pruned_{order}_{layers}_{split}" for order in ("support", "magnitude")
              for layers in ("conv3", "conv3_fc1") for split in ("validation", "test")}  # fmt: skip
+    names |= {"pruned_elimination_conv3_validation", "pruned_elimination_conv3_test"}
     assert {name for name in arrays if name.startswith("pruned")} == names
     assert all(arrays[name].shape == (20,) for name in names)
     assert arrays["pruned_support_conv3_test"][0] == pytest.approx(record.test.accuracy)
     assert arrays["pruned_support_conv3_validation"][0] == pytest.approx(record.history["validation_accuracy"][-1])
+
+
+def test_a_record_that_keeps_its_weights_is_completed(store, monkeypatch):
+    new = ("pruned_elimination_conv3_validation", "pruned_elimination_conv3_test")
+    monkeypatch.setattr(experiments, "KEPT", {PATH})
+    made = [runner.work([run], store)[0] for run in (PATH, DIGITS)]
+    before = [store.arrays(record) for record in made]
+    older = [
+        store.write(
+            record.model_copy(update={"revision": "0123456789ab"}),
+            {name: values for name, values in arrays.items() if name not in new} | {"silent": np.zeros(1)},
+            store.weights(record) if record.run == PATH else {},
+        )
+        for record, arrays in zip(made, before)
+    ]
+    completed = making.complete(older[0], store)
+    assert completed == store.read(PATH) and completed.revision == f"0123456789ab, {making.revision()}"
+    assert completed.weights == made[0].weights and making.verify(completed, store) is None
+    arrays = store.arrays(completed)
+    assert arrays.keys() == before[0].keys() and arrays["silent"].tolist() == [0]  # nothing is measured again
+    assert all(np.array_equal(arrays[name], before[0][name]) for name in new)
+    assert making.complete(completed, store) is None  # it lacks nothing any more
+    assert making.complete(older[1], store) is None and store.read(DIGITS) == older[1]  # no weights, nothing to measure
 
 
 def test_silent_units_are_looked_for_on_validation_images(store, monkeypatch):

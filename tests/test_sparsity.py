@@ -185,6 +185,38 @@ def test_ties_are_broken_the_same_way_every_time():
     assert zero.nonzero()[:, 0].tolist() == list(range(1, 60, 2))
 
 
+def test_elimination_takes_the_filter_that_is_missed_least_each_time():
+    model, labels = small(), torch.arange(7) % 3
+    loss = lambda network: nn.functional.cross_entropy(network(IMAGES), labels).item()  # noqa: E731
+    order = sparsity.elimination_order(model, "features.3", IMAGES, labels)
+    assert list(order) == ["features.3"] and model.training
+    left, gone = set(range(6)), order["features.3"].argsort().tolist()
+    for unit in gone:  # literally: each candidate cut out beside what went before
+        without = {each: torch.tensor([float(other in left - {each}) for other in range(6)]) for each in left}
+        losses = {each: loss(sparsity.prune(model, {"features.3": kept}, 1 - (len(left) - 1) / 6, ["features.3"]))
+                  for each, kept in without.items()}  # fmt: skip
+        assert losses[unit] == pytest.approx(min(losses.values()), rel=1e-6)
+        left.remove(unit)
+    assert gone != sparsity.pruning_order(model)["features.3"].argsort().tolist()
+
+
+def test_elimination_sees_that_one_filter_does_what_another_does():
+    """Two equal filters, the largest of all: one of them can go at no cost, since the other is counted twice."""
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3, 2, bias=False))
+    images, labels = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1), torch.tensor([0, 1])
+    with torch.no_grad():
+        model[0].weight[:, 0, 0, 0], model[0].bias[:] = torch.tensor([9.0, 9.0, -1.0]), 0
+        model[3].weight[:] = torch.tensor([[9.0, 9.0, 0.0], [0.0, 0.0, 5.0]])
+    order = sparsity.elimination_order(model, "0", images, labels)["0"]
+    assert order.argsort().tolist()[0] in (0, 1) and sparsity.pruning_order(model)["0"].argmin() == 2
+
+
+@pytest.mark.parametrize("name", ["classifier.1", "features.4", "conv3"])
+def test_what_is_no_convolution_is_not_eliminated(name):
+    with pytest.raises(ValueError, match=f"'{name}' is no convolution"):
+        sparsity.elimination_order(small(), name, IMAGES, torch.zeros(7, dtype=torch.int64))
+
+
 def test_pruning_names_what_is_wrong():
     model = small()
     order = sparsity.pruning_order(model)
