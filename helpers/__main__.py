@@ -178,6 +178,7 @@ def complete(results: Results = None) -> None:
 
     store = Store(results).prepare()
     known, _ = store.scan()
+    making.revision()  # of the code as it was imported
     count = 0
     for record in tqdm(known.values(), desc="complete", unit="record", disable=None):
         count += making.complete(record, store) is not None

@@ -16,6 +16,7 @@ from helpers.tables import DASH, Table, links, listed, percent, signed
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
 SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
 CHEAP, DEAR = 0.5, 2.0  # points of accuracy: "at almost no cost", "falls fast"
+ORDERS = {"magnitude": "magnitude", "support": "entry into the support", "elimination": "backward elimination"}
 GOALS = {0.0: 0.994, 0.6: 0.993, 0.8: 0.99, 0.9: 0.985}  # ours: share of conv3 pruned → test accuracy
 
 
@@ -26,7 +27,7 @@ def accuracies(found: Sequence[Record], store: Store, layers: str, order: str, s
     """Accuracy of each seed's network with each share of `experiments.PRUNED` pruned: (seeds, shares), 0 to 1.
 
     Seeds that learned nothing are left out where others did. `layers`: "conv3" or "conv3_fc1"; `order`: "support", the
-    authors' order, or "magnitude". No seeds, no rows.
+    authors' order, "magnitude" or, for conv3, "elimination". No seeds, no rows.
     """
     name = f"pruned_{order}_{layers}_{split}"
     every = [store.arrays(record) for record in alive(list(found))]
@@ -250,6 +251,21 @@ def sizes_kept(
     frame = pd.DataFrame(lines)
     caption = f"{split.capitalize()} accuracy (%) with a share of conv3's filters pruned, not trained again."
     return Table(frame, caption, frame)
+
+
+def orders_table(
+    rows: Mapping[str, Sequence[Record]], store: Store, shares: Sequence[float] = (0.6, 0.8, 0.9, 0.95)
+) -> Table:
+    """For each row, in each order in which conv3's filters can go: accuracy with each of `shares` of them pruned."""
+    lines = [
+        {"": label, "order": said, **{_pruned(share): mean_and_spread(at(values, share)) for share in shares},
+         "n": str(len(values))}
+        for label, found in rows.items() for order, said in ORDERS.items()
+        if len(values := accuracies(found, store, "conv3", order))
+    ]  # fmt: skip
+    frame = pd.DataFrame(lines, columns=["", "order", *map(_pruned, shares), "n"])
+    return Table(frame, "Test accuracy (%) with a share of conv3's filters pruned, by what goes first.", frame,
+                 left=("order",))  # fmt: skip
 
 
 def _counted(found: Sequence[Record]) -> str:

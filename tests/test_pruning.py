@@ -149,6 +149,19 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     assert stated.frame.drop(columns="record").values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
 
 
+def test_orders_stand_side_by_side_where_they_were_measured(store):
+    measured = {f"pruned_{order}_conv3_test": steady(until)
+                for order, until in (("elimination", 0.9), ("magnitude", 0.5), ("support", 0.7))}  # fmt: skip
+    plain = {"pruned_magnitude_conv3_test": steady(0.9)}
+    rows = {"a": [recorded(store, 0, **measured)], "b": [recorded(store, 1, **plain)], "c": []}
+    table = pruning.orders_table(rows, store, (0.6, 0.8))
+    assert table.frame.values.tolist() == [
+        ["a", "magnitude", "90.00", "90.00", "1"], ["a", "entry into the support", "99.00", "90.00", "1"],
+        ["a", "backward elimination", "99.00", "99.00", "1"], ["b", "magnitude", "99.00", "99.00", "1"],
+    ]  # fmt: skip
+    assert pruning.orders_table({}, store).frame.empty
+
+
 def test_a_mean_over_what_learned_says_of_how_many_seeds(store):
     scores = experiments.replicas(RUN, "paper")
     alive, dead = (record_of(run, score) for run, score in zip(scores, (0.99, 0.1)))
