@@ -226,24 +226,28 @@ def sizes_kept(
     shares: Sequence[float] = (0.0, 0.6, 0.8, 0.9),
     stated: Mapping[str, Mapping[float, float]] | None = None,
     split: str = "test",
+    eliminated: Sequence[float] = (),
 ) -> Table:
     """For each row: accuracy with each of `shares` of conv3 pruned, and how many filters Γ has in the end.
 
-    In the authors' order where Γ was followed, else by magnitude. First what is `stated`: label → share → accuracy.
-    `split`: "test" or "validation".
+    In the authors' order where Γ was followed, else by magnitude; with the shares `eliminated` by backward elimination
+    besides. First what is `stated`: label → share → accuracy. `split`: "test" or "validation".
     """
+    eliminations = {f"{_pruned(share)} by elimination": share for share in eliminated}
     lines = [
         {"": label} | {_pruned(share): percent(values.get(share)) for share in shares}
+        | {name: DASH for name in eliminations}
         | {"support (of 120)": DASH, "n": DASH, "record": DASH}
         for label, values in (stated or {}).items()
     ]  # fmt: skip
     for label, found in rows.items():
-        values = in_own_order(found, store, split)
+        values, best = in_own_order(found, store, split), accuracies(found, store, "conv3", "elimination", split)
         support = [support_sizes(arrays)[-1] for record in alive(list(found))
                    if f"path_{CONV3}" in (arrays := store.arrays(record))]  # fmt: skip
         lines.append({
             "": label,
             **{_pruned(share): mean_and_spread(at(values, share)) for share in shares},
+            **{name: mean_and_spread(at(best, share)) for name, share in eliminations.items()},
             "support (of 120)": f"{np.mean(support):.0f}" if support else DASH,
             "n": _counted(found),
             "record": links(list(found)),

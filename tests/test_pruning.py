@@ -145,6 +145,11 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     chosen = recorded(store, 2, pruned_support_conv3_validation=steady(0.7, high=0.98), **path())
     table = pruning.sizes_kept({"a": [chosen]}, store, (0.0,), split="validation")
     assert table.frame["dense"].tolist() == ["98.00"] and table.caption.startswith("Validation accuracy")
+    thinned = {f"pruned_{order}_conv3_test": steady(until) for order, until in (("support", 0.7), ("elimination", 0.9))}
+    rows = {"a": [recorded(store, 3, **thinned, **path())], "b": [plain]}
+    table = pruning.sizes_kept(rows, store, (0.8,), {"said": {0.8: 0.5}}, eliminated=(0.8,))
+    assert table.frame.iloc[:, 1:3].values.tolist() == [["50.00", "–"], ["90.00", "99.00"], ["90.00", "–"]]
+    assert table.frame.columns[2] == "80\N{NO-BREAK SPACE}% pruned by elimination"
     stated = pruning.sizes_kept({"a": [followed]}, store, (0.0, 0.6), {"said": {0.6: 0.5}})
     assert stated.frame.drop(columns="record").values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
 
