@@ -118,12 +118,13 @@ def elimination_order(model: nn.Module, name: str, images: Tensor, labels: Tenso
     Raises ValueError for a layer that is no convolution of the chain.
     """
     stages, layer = _stages(model), dict(model.named_modules()).get(name)
-    if not isinstance(layer, nn.Conv2d):
-        raise ValueError(f"{name!r} is no convolution: its units can't be eliminated one by one")
-    place = 1 + next(i for i, stage in enumerate(stages) if stage is layer)
+    places = [i for i, stage in enumerate(stages) if stage is layer and isinstance(stage, nn.Conv2d)]
+    if not places:
+        raise ValueError(f"{name!r} is no convolution of the chain: its units can't be eliminated one by one")
     with models.keeping_modes(model):
         model.eval()
-        outputs, rest = nn.Sequential(*stages[:place])(images), nn.Sequential(*stages[place:])
+        outputs = nn.Sequential(*stages[: places[0] + 1])(images)
+        rest = nn.Sequential(*stages[places[0] + 1 :])
         kept, order = outputs.new_ones(outputs.shape[1]), torch.empty(outputs.shape[1])
         for rank in range(len(kept)):
             losses = torch.full_like(kept, torch.inf)
