@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException  # a connection cut off
 from pathlib import Path
@@ -37,6 +38,7 @@ CHECKSUMS = {
         "MNIST/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
     },
 }
+PARTS = {"cifar10": (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"), "mnist": ("train", "t10k")}
 CLASSES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     "mnist": tuple("0123456789"),
@@ -57,7 +59,9 @@ def data_dir() -> Path:
 
 def fault(name: str, root: Path) -> str | None:
     """What is wrong with the files of data set `name` under `root`: the first fault in words, or None."""
-    return next((found for relative in CHECKSUMS[name] if (found := _file_fault(name, root, relative))), None)
+    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock to others
+        found = threads.map(functools.partial(_file_fault, name, root), CHECKSUMS[name])
+        return next(filter(None, found), None)
 
 
 def _file_fault(name: str, root: Path, relative: str) -> str | None:
@@ -172,32 +176,46 @@ def split_indices(labels: np.ndarray, validation: int = VALIDATION) -> tuple[np.
 @functools.lru_cache(maxsize=2)
 def load(name: str, root: Path | None = None) -> Dataset:
     """Data set `name` in memory, checked against its published checksums. Raises DataError, see `fetch`."""
-    full, test = _cifar10(fetch(name, root)) if name == "cifar10" else _mnist(fetch(name, root))
-    kept, held_out = (torch.from_numpy(indices) for indices in split_indices(full.labels.numpy()))
-    train = Split(full.images[kept], full.labels[kept])
-    mean, std = statistics(train.images)
-    validation = Split(full.images[held_out], full.labels[held_out])
-    return Dataset(train, validation, test, mean, std, CLASSES[name])
+    root = fetch(name, root)
+    *parts, test = (_read(name, root, part) for part in PARTS[name])
+    labels = torch.cat([part.labels for part in parts])
+    train, validation = (Split(_gather([part.images for part in parts], chosen), labels[chosen])
+                         for chosen in map(torch.from_numpy, split_indices(labels.numpy())))  # fmt: skip
+    return Dataset(train, validation, test, *statistics(train.images), CLASSES[name])
+
+
+def load_test(name: str, root: Path | None = None) -> Split:
+    """The test split of data set `name` alone, in a fraction of the time. Raises DataError, see `fetch`."""
+    return _read(name, fetch(name, root), PARTS[name][-1])
+
+
+def _gather(parts: list[torch.Tensor], chosen: torch.Tensor) -> torch.Tensor:
+    """torch.cat(parts)[chosen] for parts of one length, without making them one first: new memory takes time."""
+    made = torch.empty((len(chosen), *parts[0].shape[1:]), dtype=parts[0].dtype)
+    which, at = chosen // len(parts[0]), chosen % len(parts[0])
+    for number, part in enumerate(parts):
+        made[which == number] = part[at[which == number]]
+    return made
 
 
 # Both formats are read here, not by torchvision: to import it takes longer than to read, and it reads each file twice.
 
 
-def _cifar10(root: Path) -> tuple[Split, Split]:
-    batches = [pickle.loads((root / relative).read_bytes(), encoding="bytes")
-               for relative in CHECKSUMS["cifar10"] if "_batch" in relative]  # fmt: skip
-    images = torch.from_numpy(np.concatenate([batch[b"data"] for batch in batches])).view(-1, 3, 32, 32)
-    labels = torch.tensor([label for batch in batches for label in batch[b"labels"]])
-    return Split(images[:50_000], labels[:50_000]), Split(images[50_000:], labels[50_000:])
+def _read(name: str, root: Path, part: str) -> Split:
+    return (_read_cifar10 if name == "cifar10" else _read_mnist)(root, part)
 
 
-def _mnist(root: Path) -> tuple[Split, Split]:
-    train_images, train_labels, test_images, test_labels = (
-        torch.from_numpy(np.fromfile(root / relative, np.uint8, offset=16 if "images" in relative else 8))
-        for relative in CHECKSUMS["mnist"]  # the offset: a file's head, which is known
+def _read_cifar10(root: Path, part: str) -> Split:
+    batch = pickle.loads((root / "cifar-10-batches-py" / part).read_bytes(), encoding="bytes")
+    return Split(torch.from_numpy(batch[b"data"]).view(-1, 3, 32, 32), torch.tensor(batch[b"labels"]))
+
+
+def _read_mnist(root: Path, part: str) -> Split:
+    images, labels = (
+        torch.from_numpy(np.fromfile(root / f"MNIST/raw/{part}-{content}-ubyte", np.uint8, offset=offset))
+        for content, offset in (("images-idx3", 16), ("labels-idx1", 8))  # a file's head, which is known
     )
-    full = Split(train_images.view(-1, 1, 28, 28), train_labels.long())
-    return full, Split(test_images.view(-1, 1, 28, 28), test_labels.long())
+    return Split(images.view(-1, 1, 28, 28), labels.long())
 
 
 def statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

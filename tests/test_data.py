@@ -113,7 +113,7 @@ def test_a_damaged_file_that_cannot_be_fetched_anew_is_called_damaged(folder, of
     assert path.with_name(path.name + ".damaged").read_bytes() == b"damaged"
 
 
-@pytest.mark.parametrize("ask", [data.fetch, data.load])
+@pytest.mark.parametrize("ask", [data.fetch, data.load, data.load_test])
 def test_an_unknown_data_set_is_told_with_the_known_ones(ask):
     with pytest.raises(data.DataError, match="^data set 'imagenet' is unknown: there are cifar10, mnist$"):
         ask("imagenet")
@@ -206,6 +206,12 @@ def test_mnist_is_50_000_10_000_and_10_000_each_class_in_proportion(mnist):
     assert mnist.test.images.shape == (10_000, 1, 28, 28)
     held_out, kept = mnist.validation.labels.bincount(), mnist.train.labels.bincount()
     assert (held_out - (held_out + kept) / 6).abs().max() < 1
+
+
+def test_the_test_split_comes_alone_as_well(cifar10, mnist):
+    for name, whole in (("cifar10", cifar10), ("mnist", mnist)):
+        alone = data.load_test(name)
+        assert torch.equal(alone.images, whole.test.images) and torch.equal(alone.labels, whole.test.labels)
 
 
 def test_the_split_is_the_fixed_one(cifar10):
