@@ -1,6 +1,7 @@
 """What came out of the runs, and from what: one JSON file a run, written whole or not at all, with a checksum. Reading
 a record never runs code, and a file that can't be read is named with its reason, never skipped in silence."""
 
+import functools
 import hashlib
 import io
 import itertools
@@ -164,12 +165,9 @@ class Store:
 
     def arrays(self, record: Record) -> dict[str, "np.ndarray"]:
         """The step-level series and predictions beside `record`. RecordError if there are none that can be read."""
-        import numpy as np  # here, so that what reads no arrays starts in half the time
-
-        content = io.BytesIO(self._whole(record, record.run.name + ".npz"))
+        content = self._whole(record, record.run.name + ".npz")
         try:
-            with np.load(content, allow_pickle=False) as archive:
-                return dict(archive)
+            return {name: array.copy() for name, array in _unpacked(content).items()}
         except Exception as error:  # no archive, or one with objects in it that would have to run code
             raise RecordError(f"{self.path(record.run, '.npz')} is refused: {_first_line(error)}") from None
 
@@ -296,6 +294,14 @@ def _named(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise RecordError(f"can't write {path}: {reason}; nothing already there is changed. Free room, or choose"
                           " another folder with --results") from None  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)  # a table asks for the same few again and again; most take 0.2 MB
+def _unpacked(content: bytes) -> dict[str, "np.ndarray"]:
+    import numpy as np  # here, so that what reads no arrays starts in half the time
+
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return dict(archive)
 
 
 def _sha256(content: bytes) -> str:

@@ -56,6 +56,15 @@ def test_what_is_written_is_read_back(store):
     assert store.read(ROWS["b"]) is None
 
 
+def test_arrays_are_each_readers_own_and_checked_each_time(store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)})
+    store.arrays(written)["step_loss"][:] = 7
+    assert store.arrays(written)["step_loss"].tolist() == [0, 1, 2]
+    store.path(RUN, ".npz").write_bytes(b"damaged")
+    with pytest.raises(RecordError, match="is damaged"):
+        store.arrays(written)
+
+
 def test_numbers_that_json_cant_hold_become_null(store):
     history = {name: [math.nan, math.inf] for name in record_of().history}
     store.write(record_of(history=history, fingerprint=[2.0, -math.inf]))
