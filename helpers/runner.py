@@ -325,10 +325,10 @@ def rehearse(run: Run, steps: int) -> training.Trainer:
     """Trains the first `steps` of `run` here and now, with a bar, in float32; nothing is recorded.
 
     The trainer that comes back holds the step's losses and numbers of images got right, as far as it came. Nobody
-    watches where notebooks show records alone (RECORDS_ONLY) or are tried out (budget "smoke"): a tenth is enough.
+    watches where notebooks show records alone (RECORDS_ONLY) or are tried out (budget "smoke"): a twentieth is enough.
     """
     if _records_only() or os.environ.get("REPORT_BUDGET") == "smoke":
-        steps = -(-steps // 10)
+        steps = -(-steps // 20)
     if run.needs:
         raise ValueError(f"{run.name} starts from another run: rehearse one that starts by itself")
     batches = training.make_batches(run, data.load(run.data))
