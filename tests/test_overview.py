@@ -105,5 +105,5 @@ def test_the_readme_shows_the_sparse_networks_after_what_is_stated(some):
     assert "90\N{NO-BREAK SPACE}% pruned" in head
     assert report.startswith("| the report | 97.06 | 89.25 | – | – |") and "98.61 | 98.55 | 97.85 | 93.40" in authors
     assert len(ours) == 6 and [line.split(" | ")[0] for line in ours][-2:] == [
-        "| DessiLBI, 200 epochs", "| DessiLBI, κ 60, ν 5, decay, pretrained",
+        "| DessiLBI, 200 epochs", "| DessiLBI, κ 60, ν 4, decay, pretrained",
     ]  # fmt: skip
