@@ -47,6 +47,11 @@ def at(values: np.ndarray, share: float) -> np.ndarray:
     return values[:, int(np.argmin(np.abs(np.array(PRUNED) - share)))]
 
 
+def over_goals(values: np.ndarray) -> np.ndarray:
+    """The mean over the shares of GOALS, by which one setting is chosen: (seeds,)."""
+    return np.mean([at(values, share) for share in GOALS], axis=0)
+
+
 def mean_and_spread(values: np.ndarray) -> str:
     """Accuracies in percent: mean ± std where there are several, a dash where there are none."""
     if not len(values):

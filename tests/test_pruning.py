@@ -183,6 +183,12 @@ def test_goals_are_reached_or_missed():
     assert pruning.against_goals(values[:0]) == "not measured yet"
 
 
+def test_the_mean_over_the_goals_is_one_number_a_seed():
+    values = np.array([steady(0.8, 1.0, 0.6), steady(0, 1.0, 0.2)])
+    assert pruning.over_goals(values).tolist() == pytest.approx([0.9, 0.4])
+    assert pruning.over_goals(values[:0]).shape == (0,)
+
+
 def test_rows_are_named_at_the_goals_they_reach():
     lines = {"lasting": steady(0.9, 0.9935)[None], "dense": steady(0, 0.9945)[None], "unmade": steady(0)[None][:0]}
     said = pruning.rows_at_goals(lines).replace("\N{NO-BREAK SPACE}", " ")
