@@ -1,11 +1,15 @@
 """The same networks, computed faster: changes to a model that keep its function, its parameters and all names. Both
 are made by the trainer; a model that is looked at or drawn is as the report has it."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 NARROW = 16  # input channels; below it a matrix product is no faster than the convolution's own gradient
+SMALL = 4  # places along the longer side of a map; up to it one product for each weight of a filter's window is faster
 UNFOLDED = 2**19  # numbers that are unfolded at a time: 2 MiB, about what a core's cache holds
 
 
@@ -27,15 +31,17 @@ def pool_first(model: nn.Module) -> None:
             chain.add_module(name, layers[name])
 
 
-def matmul_gradients(model: nn.Module) -> None:
-    """Makes the weight gradients of a model's convolutions matrix products, the same up to rounding.
+def matmul_gradients(model: nn.Module, everywhere: bool = False) -> None:
+    """Makes the weight gradients of a model's convolutions matrix products: on small maps, or `everywhere`.
 
-    In float32 on a processor without AVX-512 this takes about two thirds as long as oneDNN's own. Left alone are narrow
-    layers, those in groups or dilated, and those padded by anything but a number of zeros.
+    They stay the same up to rounding. On maps of up to 4 × 4 this takes two thirds as long as oneDNN's own gradient, or
+    less, on any processor; on others only in float32 without AVX-512. Left alone are narrow layers, those in groups or
+    dilated, and those padded by anything but a number of zeros.
     """
     for layer in model.modules():
         if type(layer) is nn.Conv2d and layer.in_channels >= NARROW and _is_plain(layer):
             layer.__class__ = _MatmulConv2d
+            layer.everywhere = everywhere
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
@@ -45,13 +51,20 @@ def _is_plain(layer: nn.Conv2d) -> bool:
 
 class _MatmulConv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
+        if not (self.everywhere or _is_small(images)):
+            return super().forward(images)
         return _Convolve.apply(images, self.weight, self.bias, self.stride, self.padding)
+
+
+def _is_small(images: Tensor) -> bool:
+    return max(images.shape[2:]) <= SMALL
 
 
 class _Convolve(torch.autograd.Function):
     """A convolution with the gradient of its weights by `weight_gradient`."""
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # only where autocast is on
     def forward(ctx, images, weight, bias, stride, padding):
         ctx.save_for_backward(images, weight)
         ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride, padding
@@ -59,6 +72,7 @@ class _Convolve(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")
     def backward(ctx, gradient):
         images, weight = ctx.saved_tensors
         of_images, of_weight, of_bias = ctx.needs_input_grad[:3]
@@ -74,9 +88,39 @@ class _Convolve(torch.autograd.Function):
 def weight_gradient(images: Tensor, gradient: Tensor, kernel, stride, padding) -> Tensor:
     """The gradient (O, C, *kernel) of a convolution's weights from its input (N, C, H, W) and its output's (N, O, …).
 
-    One row of the unfolded input for each place of each image, as many columns as a filter has weights; some images at
-    a time, so that what is unfolded stays in the cache. In memory the result is channels-last.
+    In memory it is channels-last.
     """
+    if _is_small(images) and tuple(stride) == (1, 1):
+        return _by_tap(images.permute(2, 3, 0, 1), gradient.permute(2, 3, 0, 1), kernel, padding)
+    return _unfolded(images, gradient, kernel, stride, padding)
+
+
+def _by_tap(images: Tensor, gradient: Tensor, kernel, padding) -> Tensor:
+    """One product for each weight of the window, over the places where it meets the map and no padding.
+
+    Both maps come with their places first: (H, W, N, channels).
+    """
+    images, gradient = images.contiguous(), gradient.contiguous()
+    total = gradient.new_empty(gradient.shape[3], *kernel, images.shape[3])
+    for i, j in itertools.product(*map(range, kernel)):
+        (rows, its_rows), (columns, its_columns) = (
+            _meeting(*sides, shift)
+            for *sides, shift in zip(images.shape, gradient.shape, (i - padding[0], j - padding[1]))
+        )
+        pixels, theirs = images[rows, columns].flatten(0, 2), gradient[its_rows, its_columns].flatten(0, 2)
+        total[:, i, j] = theirs.T @ pixels
+    return total.permute(0, 3, 1, 2)
+
+
+def _meeting(inputs: int, outputs: int, shift: int) -> tuple[slice, slice]:
+    """Along one side: the inputs that lie `shift` after an output, and these outputs."""
+    first, last = max(0, shift), max(0, shift, min(inputs, outputs + shift))
+    return slice(first, last), slice(first - shift, last - shift)
+
+
+def _unfolded(images: Tensor, gradient: Tensor, kernel, stride, padding) -> Tensor:
+    """One row of the unfolded input for each place of each image, as many columns as a filter has weights; some images
+    at a time, so that what is unfolded stays in the cache."""
     (high, wide), (down, right) = kernel, padding
     padded = nn.functional.pad(images.permute(0, 2, 3, 1), (0, 0, right, right, down, down)).contiguous()
     outputs = gradient.permute(0, 2, 3, 1).contiguous()

@@ -31,7 +31,7 @@ class Stopped(Exception):
 class Engine:
     """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads.
 
-    `weight_gradients`: "convolution", as torch has them, or "matmul", see `faster`.
+    `weight_gradients`: on maps that aren't small, "convolution", as torch has them, or "matmul"; see `faster`.
     """
 
     device: str = "cpu"
@@ -152,8 +152,8 @@ class Trainer:
             model.load_state_dict(start)
         self.model = engine.place(model)
         faster.pool_first(self.model)
-        if engine.weight_gradients == "matmul":
-            faster.matmul_gradients(self.model)
+        if engine.device == "cpu":
+            faster.matmul_gradients(self.model, everywhere=engine.weight_gradients == "matmul")
         parameters = dict(self.model.named_parameters())
         self.masks = [(parameters[name], mask.to(engine.device)) for name, mask in (masks or {}).items()]
         self._apply_masks()

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -126,16 +126,17 @@ def by_hand(images, gradient, kernel, stride, padding):
     return result
 
 
-pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+few, sides, paddings = st.integers(1, 3), st.integers(1, 6), st.integers(0, 3)  # sides of small maps and above
+strides, layouts = st.sampled_from([(1, 1), (2, 1)]), st.sampled_from([torch.contiguous_format, torch.channels_last])
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), pairs, pairs,
-       st.tuples(st.integers(0, 2), st.integers(0, 2)), pairs, st.sampled_from([1, 50, 2**19]),
-       st.sampled_from([torch.contiguous_format, torch.channels_last]))  # fmt: skip
-def test_the_weight_gradient_is_that_of_the_definition(n, c, o, kernel, stride, padding, more, unfolded, layout):
-    high, wide = (k + extra for k, extra in zip(kernel, more))
-    images = torch.randn(n, c, high, wide, dtype=torch.float64).to(memory_format=layout)
+@settings(max_examples=80, deadline=None)
+@given(few, few, few, st.tuples(sides, sides), strides,
+       st.tuples(paddings, paddings), st.tuples(sides, sides), st.sampled_from([1, 50, 2**19]), layouts)  # fmt: skip
+@example(1, 1, 1, (6, 1), (1, 1), (3, 0), (1, 1), 50, torch.contiguous_format)  # a place at which it sees padding alone
+def test_the_weight_gradient_is_that_of_the_definition(n, c, o, kernel, stride, padding, map_, unfolded, layout):
+    assume(all(k <= side + 2 * p for k, side, p in zip(kernel, map_, padding)))
+    images = torch.randn(n, c, *map_, dtype=torch.float64).to(memory_format=layout)
     shape = nn.functional.conv2d(images, images.new_zeros(o, c, *kernel), stride=stride, padding=padding).shape
     gradient = torch.randn(shape, dtype=torch.float64).to(memory_format=layout)
     with pytest.MonkeyPatch.context() as patch:
@@ -144,9 +145,10 @@ def test_the_weight_gradient_is_that_of_the_definition(n, c, o, kernel, stride, 
     torch.testing.assert_close(ours, by_hand(images, gradient, kernel, stride, padding), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
 @networks
-def test_with_matrix_products_a_network_learns_the_same(name, options):
-    model, changed = two(name, options, faster.matmul_gradients)
+def test_with_matrix_products_a_network_learns_the_same(name, options, everywhere):
+    model, changed = two(name, options, lambda model: faster.matmul_gradients(model, everywhere))
     images = images_for(name, 3).double()
     (losses, gradients), (others, theirs) = (trained(each.double(), images) for each in (model, changed))
     assert losses == pytest.approx(others, rel=1e-12)
@@ -154,16 +156,41 @@ def test_with_matrix_products_a_network_learns_the_same(name, options):
         torch.testing.assert_close(theirs[name], gradient, rtol=1e-9, atol=1e-12)
 
 
-def test_weight_gradients_lie_in_memory_as_channels_last_weights_do():
+@pytest.mark.parametrize("side", [4, 5])
+def test_weight_gradients_lie_in_memory_as_channels_last_weights_do(side):
     layer = nn.Conv2d(16, 4, 3).to(memory_format=torch.channels_last)
-    faster.matmul_gradients(layer)
-    layer(torch.randn(2, 16, 5, 5)).sum().backward()
+    faster.matmul_gradients(layer, everywhere=True)
+    layer(torch.randn(2, 16, side, side)).sum().backward()
     assert layer.weight.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("everywhere, side, products", [(False, 4, 9), (False, 5, 0), (True, 4, 9), (True, 5, 1)])
+def test_small_maps_take_a_product_for_each_weight_of_the_window(everywhere, side, products):
+    layer = nn.Conv2d(16, 4, 3, padding=1)
+    faster.matmul_gradients(layer, everywhere)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        layer(torch.randn(2, 16, side, side)).sum().backward()
+    assert sum(event.name in ("aten::mm", "aten::addmm_") for event in profiled.events()) == products
+
+
+def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32():
+    layer, images = nn.Conv2d(64, 32, 3, padding=1), torch.randn(8, 64, 4, 4)
+    changed = copy.deepcopy(layer)
+    faster.matmul_gradients(changed)
+    for each in (layer, changed):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs = each(images)
+        assert outputs.dtype == torch.bfloat16
+        outputs.float().square().sum().backward()
+    for name, parameter in changed.named_parameters():
+        theirs = layer.get_parameter(name).grad
+        assert parameter.grad.dtype == torch.float32
+        assert (parameter.grad - theirs).norm() < 0.01 * theirs.norm()
 
 
 @pytest.mark.parametrize("frozen", ["images", "weight", "bias"])
 def test_what_needs_no_gradient_gets_none(frozen):
-    layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 5, 5, requires_grad=True)
+    layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 4, 4, requires_grad=True)
     faster.matmul_gradients(layer)
     leaves = {"images": images, "weight": layer.weight, "bias": layer.bias}
     leaves[frozen].requires_grad_(False)
@@ -174,7 +201,7 @@ def test_what_needs_no_gradient_gets_none(frozen):
 def test_a_convolution_without_bias():
     layer = nn.Conv2d(16, 4, 3, bias=False)
     faster.matmul_gradients(layer)
-    layer(torch.randn(2, 16, 5, 5)).sum().backward()
+    layer(torch.randn(2, 16, 4, 4)).sum().backward()
     assert layer.weight.grad.abs().sum() > 0
 
 
@@ -189,7 +216,7 @@ def test_other_convolutions_are_left_alone(layer):
 
 
 def test_a_second_derivative_is_refused_rather_than_wrong():
-    layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 5, 5)
+    layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 4, 4)
     faster.matmul_gradients(layer)
     (gradient,) = torch.autograd.grad(layer(images).square().sum(), layer.weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
