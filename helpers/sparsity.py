@@ -220,13 +220,23 @@ def _stages(model: nn.Module) -> list[nn.Module]:
 # ------------------------------------------------------------------------------------------ what is left
 
 
-def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> list[int]:
-    """Multiply-adds of each convolution and linear layer, in order, forward, for one image of `shape` (C, H, W)."""
+def multiply_adds(model: nn.Module, shape: tuple[int, ...], padding: bool = True) -> list[int]:
+    """Multiply-adds of each convolution and linear layer, in order, forward, for one image of `shape` (C, H, W).
+
+    `padding`: as is usual, with those by the zeros around a map. No result needs them.
+    """
     counts = []
 
     def count(layer, inputs, output):
         positions = output[0].numel() // len(layer.weight)
-        counts.append(positions * layer.weight.numel())
+        if isinstance(layer, nn.Conv2d) and not padding:
+            window = torch.ones(1, 1, *layer.kernel_size)
+            met = nn.functional.conv2d(  # how many pixels each place of the window sees
+                torch.ones(1, 1, *inputs[0].shape[2:]), window, None, layer.stride, layer.padding, layer.dilation
+            )
+            counts.append(int(met.sum()) * layer.weight.numel() // window.numel())
+        else:
+            counts.append(positions * layer.weight.numel())
 
     hooks = [layer.register_forward_hook(count) for layer in layers(model).values()]
     try:

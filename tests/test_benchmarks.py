@@ -57,9 +57,9 @@ def test_the_peak_is_that_of_the_fastest_product():
 
 
 def test_multiply_adds_of_training():
-    # 3×3 over 2 channels to 4, 6×6 → 4×4: 16 · 4 · 18; then 64 → 5, and 5 → 1.
-    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 1))
-    assert measure.training_multiply_adds(net, (2, 6, 6)) == 3 * (1152 + 320 + 5)
+    # 3×3 over 2 channels to 4, 6×6 → 4×4: 16 · 4 · 18; over 4 to 4, with a border of 1: 10 · 10 · 4 · 4; 64 → 5.
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(), nn.Linear(64, 5))
+    assert measure.training_multiply_adds(net, (2, 6, 6)) == 2 * 1152 + 3 * (1600 + 320)
     assert net.training and not any(layer._forward_hooks for layer in net)
 
 

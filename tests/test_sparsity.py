@@ -271,6 +271,16 @@ def test_multiply_adds_of_lenet_by_hand():
     assert sparsity.multiply_adds(models.LeNet(), (1, 28, 28)) == by_hand
 
 
+def test_multiply_adds_without_those_by_zeros_of_the_padding_by_hand():
+    # 3×3 over 4×4 with a border of 1: along a side 2 places see 2 pixels and 2 see 3. Every second place: one of each.
+    for stride, met in ((1, 10 * 10), (2, 5 * 5)):
+        model = nn.Sequential(nn.Conv2d(2, 6, 3, stride, padding=1, groups=2), nn.Flatten(), nn.LazyLinear(3))
+        model(torch.zeros(1, 2, 4, 4))
+        *_, last = whole = sparsity.multiply_adds(model, (2, 4, 4))
+        assert whole[0] == (16 if stride == 1 else 4) * 9 * 6
+        assert sparsity.multiply_adds(model, (2, 4, 4), padding=False) == [met * 6, last]
+
+
 def test_multiply_adds_of_vgg_are_the_known_153_million():
     assert sum(sparsity.multiply_adds(models.VGG(), (3, 32, 32))) == pytest.approx(153e6, rel=0.01)
 
