@@ -153,7 +153,7 @@ class Trainer:
         self.model = engine.place(model)
         faster.pool_first(self.model)
         if engine.device == "cpu":
-            faster.matmul_gradients(self.model, everywhere=engine.weight_gradients == "matmul")
+            faster.matmul_convolutions(self.model, everywhere=engine.weight_gradients == "matmul")
         parameters = dict(self.model.named_parameters())
         self.masks = [(parameters[name], mask.to(engine.device)) for name, mask in (masks or {}).items()]
         self._apply_masks()

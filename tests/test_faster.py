@@ -148,7 +148,7 @@ def test_the_weight_gradient_is_that_of_the_definition(n, c, o, kernel, stride, 
 @pytest.mark.parametrize("everywhere", [False, True])
 @networks
 def test_with_matrix_products_a_network_learns_the_same(name, options, everywhere):
-    model, changed = two(name, options, lambda model: faster.matmul_gradients(model, everywhere))
+    model, changed = two(name, options, lambda model: faster.matmul_convolutions(model, everywhere))
     images = images_for(name, 3).double()
     (losses, gradients), (others, theirs) = (trained(each.double(), images) for each in (model, changed))
     assert losses == pytest.approx(others, rel=1e-12)
@@ -159,24 +159,56 @@ def test_with_matrix_products_a_network_learns_the_same(name, options, everywher
 @pytest.mark.parametrize("side", [4, 5])
 def test_weight_gradients_lie_in_memory_as_channels_last_weights_do(side):
     layer = nn.Conv2d(16, 4, 3).to(memory_format=torch.channels_last)
-    faster.matmul_gradients(layer, everywhere=True)
+    faster.matmul_convolutions(layer, everywhere=True)
     layer(torch.randn(2, 16, side, side)).sum().backward()
     assert layer.weight.grad.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("everywhere, side, products", [(False, 4, 9), (False, 5, 0), (True, 4, 9), (True, 5, 1)])
+@pytest.mark.parametrize(
+    "everywhere, side, products", [(False, 4, 9), (False, 5, 0), (True, 4, 9), (True, 5, 1), (False, 2, 10)]
+)
 def test_small_maps_take_a_product_for_each_weight_of_the_window(everywhere, side, products):
     layer = nn.Conv2d(16, 4, 3, padding=1)
-    faster.matmul_gradients(layer, everywhere)
+    faster.matmul_convolutions(layer, everywhere)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
         layer(torch.randn(2, 16, side, side)).sum().backward()
     assert sum(event.name in ("aten::mm", "aten::addmm_") for event in profiled.events()) == products
 
 
-def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32():
-    layer, images = nn.Conv2d(64, 32, 3, padding=1), torch.randn(8, 64, 4, 4)
+WHOLE = {"2×2": ((3, 3), (1, 1), (2, 2)), "1×1": ((3, 3), (1, 1), (1, 1)), "2×3": ((3, 5), (1, 2), (2, 3)),
+         "1×1 by 1×1": ((1, 1), (0, 0), (1, 1))}  # kernel, padding, map  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel, padding, map_", WHOLE.values(), ids=WHOLE)
+def test_where_each_window_sees_the_whole_map_a_convolution_is_a_matrix(kernel, padding, map_):
+    layer, images = nn.Conv2d(16, 4, kernel, padding=padding).double(), torch.randn(3, 16, *map_, dtype=torch.float64)
+    changed, others = copy.deepcopy(layer), images.clone().requires_grad_()
+    images.requires_grad_()
+    faster.matmul_convolutions(changed)
+    outputs, theirs = layer(images), changed(others)
+    matrix = faster._as_matrix(layer.weight, map_, (1, 1), padding)
+    assert matrix.shape == (4 * map_[0] * map_[1], 16 * map_[0] * map_[1])
+    torch.testing.assert_close(theirs, outputs, rtol=0, atol=1e-12)
+    for each in (outputs, theirs):
+        (each * torch.arange(each.numel()).view_as(each)).sum().backward()
+    torch.testing.assert_close(others.grad, images.grad, rtol=0, atol=1e-10)
+    for mine, other in zip(changed.parameters(), layer.parameters()):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kernel, stride, padding, map_", [
+    ((3, 3), (1, 1), (1, 1), (3, 2)), ((3, 3), (2, 2), (1, 1), (2, 2)), ((3, 3), (1, 1), (0, 0), (3, 3)),
+    ((4, 4), (1, 1), (1, 1), (2, 2)),
+], ids=str)  # fmt: skip
+def test_other_convolutions_are_no_matrix(kernel, stride, padding, map_):
+    assert faster._as_matrix(torch.ones(4, 16, *kernel), map_, stride, padding) is None
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32(side):
+    layer, images = nn.Conv2d(64, 32, 3, padding=1), torch.randn(8, 64, side, side)
     changed = copy.deepcopy(layer)
-    faster.matmul_gradients(changed)
+    faster.matmul_convolutions(changed)
     for each in (layer, changed):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             outputs = each(images)
@@ -191,7 +223,7 @@ def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32():
 @pytest.mark.parametrize("frozen", ["images", "weight", "bias"])
 def test_what_needs_no_gradient_gets_none(frozen):
     layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 4, 4, requires_grad=True)
-    faster.matmul_gradients(layer)
+    faster.matmul_convolutions(layer)
     leaves = {"images": images, "weight": layer.weight, "bias": layer.bias}
     leaves[frozen].requires_grad_(False)
     layer(images).sum().backward()
@@ -200,7 +232,7 @@ def test_what_needs_no_gradient_gets_none(frozen):
 
 def test_a_convolution_without_bias():
     layer = nn.Conv2d(16, 4, 3, bias=False)
-    faster.matmul_gradients(layer)
+    faster.matmul_convolutions(layer)
     layer(torch.randn(2, 16, 4, 4)).sum().backward()
     assert layer.weight.grad.abs().sum() > 0
 
@@ -211,13 +243,13 @@ def test_a_convolution_without_bias():
 ], ids=str)  # fmt: skip
 def test_other_convolutions_are_left_alone(layer):
     kind = type(layer)
-    faster.matmul_gradients(nn.Sequential(layer))
+    faster.matmul_convolutions(nn.Sequential(layer))
     assert type(layer) is kind
 
 
 def test_a_second_derivative_is_refused_rather_than_wrong():
     layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 4, 4)
-    faster.matmul_gradients(layer)
+    faster.matmul_convolutions(layer)
     (gradient,) = torch.autograd.grad(layer(images).square().sum(), layer.weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
