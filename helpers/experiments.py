@@ -577,7 +577,8 @@ SEEDS: dict[str, dict[Run, int]] = {
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
 DRAWN = {best, final, by_lot}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
-KEPT = {mnist_sgd, mnist_sgd_warm, mnist_sgd_dropped, mnist_warm, sparsest, longest, *pulls.values()}
+_others = SECTION_3_1["other ways to sparse filters"]
+KEPT = {mnist_sgd, mnist_sgd_warm, mnist_sgd_dropped, mnist_warm, longest, *pulls.values(), *_others.values()}
 
 
 # ------------------------------------------------------------------------------------------ looking things up
