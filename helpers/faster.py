@@ -1,5 +1,6 @@
-"""The same networks, computed faster: changes to a model that keep its function, its parameters and all names. Both
-are made by the trainer; a model that is looked at or drawn is as the report has it."""
+"""The same networks, computed faster: changes to a model that keep its function, its parameters and all names, and
+optimizers that make the same steps. The trainer makes them; a model that is looked at or drawn is as the report has it.
+"""
 
 import itertools
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
+
+from helpers.dessilbi import as_rows
 
 NARROW = 16  # input channels; below it a matrix product is no faster than the convolution's own gradient
 SMALL = 4  # places along the longer side of a map; up to it one product for each weight of a filter's window is faster
@@ -174,3 +177,33 @@ def _unfolded(images: Tensor, gradient: Tensor, kernel, stride, padding) -> Tens
         windows = some.as_strided(shape, (some[0].numel(), row * stride[0], channels * stride[1], row, 1))
         total.addmm_(theirs.flatten(0, 2).T, windows.reshape(-1, total.shape[1]))
     return total.view(filters, high, wide, channels).permute(0, 3, 1, 2)
+
+
+# ------------------------------------------------------------------------------------------ optimizers
+
+
+class _OverRows(torch.optim.Optimizer):
+    """Makes an optimizer of torch see channels-last weights as `as_rows` gives them. Its steps stay the same, bit for
+    bit; its groups and state hold views of the weights."""
+
+    def __init__(self, parameters, **options):
+        self._parameters = list(parameters)
+        super().__init__([nn.Parameter(as_rows(each.detach())) for each in self._parameters], **options)
+        self.register_step_pre_hook(_OverRows._take_gradients)
+
+    def _take_gradients(self, *_) -> None:
+        for view, parameter in zip(self.param_groups[0]["params"], self._parameters):
+            view.grad = None if parameter.grad is None else as_rows(parameter.grad)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        for parameter in self._parameters:
+            parameter.grad = None
+
+
+class SGD(_OverRows, torch.optim.SGD):
+    """torch's SGD over all `parameters` of a model, in one group."""
+
+
+class Adam(_OverRows, torch.optim.Adam):
+    """torch's Adam over all `parameters` of a model, in one group."""

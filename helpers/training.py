@@ -115,9 +115,9 @@ def make_optimizer(run, model: nn.Module) -> torch.optim.Optimizer:
     """The run's optimizer over the model's parameters, in torch's fastest form of it."""
     parameters, common = model.parameters(), dict(lr=run.lr, weight_decay=run.weight_decay)
     if run.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=run.momentum, fused=True, **common)
+        return faster.SGD(parameters, momentum=run.momentum, fused=True, **common)
     if run.optimizer == "adam":
-        return torch.optim.Adam(parameters, fused=True, **common)
+        return faster.Adam(parameters, fused=True, **common)
     if run.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, foreach=True, **common)
     groups = dessilbi.param_groups(model, run.penalized or None)

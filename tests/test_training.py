@@ -113,7 +113,7 @@ def test_an_optimizer_learns_every_parameter():
     for name in ("sgd", "adam", "rmsprop"):
         optimizer = training.make_optimizer(replace(LENET, optimizer=name, momentum=0), model)
         learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        assert {id(parameter) for parameter in learned} == {id(parameter) for parameter in model.parameters()}
+        assert [each.data_ptr() for each in learned] == [each.data_ptr() for each in model.parameters()]
 
 
 # ------------------------------------------------------------------------------------------ schedules
