@@ -7,12 +7,12 @@ import math
 import time
 import timeit
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
 
-from helpers import bregman, data, dessilbi, faster, models
+from helpers import bregman, data, dessilbi, faster, fused, models
 
 LOSSES = {"cross_entropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}
 FINGERPRINT_STEPS = 5
@@ -31,7 +31,8 @@ class Stopped(Exception):
 class Engine:
     """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads.
 
-    `weight_gradients`: on maps that aren't small, "convolution", as torch has them, or "matmul"; see `faster`.
+    `weight_gradients`: on maps that aren't small, "convolution", as torch has them, or "matmul"; see `faster`. `fused`:
+    whether batch norm, pool and ReLU are one compiled pass; see `fused`.
     """
 
     device: str = "cpu"
@@ -39,6 +40,7 @@ class Engine:
     memory_format: str = "contiguous"
     threads: int = 1
     weight_gradients: str = "convolution"
+    fused: bool = False
 
     def place(self, what):
         """A model or a batch of images, moved to the device in the engine's memory format."""
@@ -64,6 +66,8 @@ def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "
     engines = [Engine(device, p, layout, threads) for p in precisions for layout in ("contiguous", "channels_last")]
     if device == "cpu" and "float32" in precisions:
         engines.append(Engine(device, "float32", "channels_last", threads, "matmul"))
+    if device == "cpu" and fused.available():
+        engines = [replace(each, fused=each.memory_format == "channels_last") for each in engines]
     shape = (1, 28, 28) if run.data == "mnist" else (3, 32, 32)
     images = torch.randn(run.batch_size, *shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(run.batch_size) % 10
@@ -154,6 +158,8 @@ class Trainer:
         faster.pool_first(self.model)
         if engine.device == "cpu":
             faster.matmul_convolutions(self.model, everywhere=engine.weight_gradients == "matmul")
+        if engine.fused:
+            fused.fuse(self.model)
         parameters = dict(self.model.named_parameters())
         self.masks = [(parameters[name], mask.to(engine.device)) for name, mask in (masks or {}).items()]
         self._apply_masks()

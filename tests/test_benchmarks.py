@@ -109,7 +109,7 @@ def test_what_the_authors_write_is_what_ours_computes():
 @pytest.mark.parametrize("name", optimizer.NAMES)
 def test_what_is_timed_is_set_back_now_and_then(name):
     if name not in optimizer.possible():
-        pytest.skip("needs a C++ compiler and ninja")
+        pytest.skip("needs a C++ compiler")
     stepper = optimizer.Stepper(name, "LeNet")
     for _ in range(optimizer.RESET):
         stepper()

@@ -22,9 +22,7 @@ from helpers.dessilbi import DessiLBI, DessiLBIAdam, group_soft_threshold, soft_
 
 # ------------------------------------------------------------------------------------------ compiled, or not
 
-needs_compiler = pytest.mark.skipif(
-    not (shutil.which(os.environ.get("CXX", "c++")) and shutil.which("ninja")), reason="needs a C++ compiler and ninja"
-)
+needs_compiler = pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "c++")), reason="needs a C++ compiler")
 
 
 class FusedDessiLBI(DessiLBI):

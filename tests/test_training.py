@@ -1,6 +1,7 @@
 """Tests of training: the update rules against their equations, the schedules step by step, the loop, and that a run
 stopped anywhere ends bit for bit like one never stopped."""
 
+import dataclasses
 import io
 import time
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import data, experiments, models, training
+from helpers import data, experiments, fused, models, training
 from helpers.experiments import Cyclic, Run, Steps, replace
 from helpers.training import Engine, Trainer, fit
+from tests.test_dessilbi import needs_compiler
 
 STEPS = 5  # an epoch: 70 images in batches of 16, or 18 in batches of 4
 LENET = Run(data="mnist", model="LeNet", lr=0.05, momentum=0.9, epochs=3, batch_size=16)
@@ -19,6 +21,7 @@ MYNET = Run(model="MyNet", options={"kernels": (1, 1), "hidden": 8, "dropout": 0
             epochs=2, batch_size=4, images=18, augment=("crop", "flip"))  # fmt: skip
 FLOAT32 = Engine()
 BFLOAT16 = Engine(precision="bfloat16", memory_format="channels_last")
+FUSED = dataclasses.replace(BFLOAT16, fused=True)
 
 
 def scores(model) -> tuple[float, float]:
@@ -458,7 +461,8 @@ ENDS_ALIKE = {
 
 
 @pytest.mark.parametrize("at", [5, 8])
-@pytest.mark.parametrize("engine", [FLOAT32, BFLOAT16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("engine", [FLOAT32, BFLOAT16, pytest.param(FUSED, marks=needs_compiler)],
+                         ids=["float32", "bfloat16", "fused"])  # fmt: skip
 @pytest.mark.parametrize("name", ENDS_ALIKE)
 def test_a_run_stopped_and_resumed_ends_bit_for_bit_like_one_never_stopped(name, engine, at, tiny, tiny_digits):
     run = ENDS_ALIKE[name]
@@ -587,6 +591,7 @@ def test_a_trainer_pools_before_relu(tiny):
 CANDIDATES = [Engine("cpu", precision, layout, 1)
               for precision in ("float32", "bfloat16") for layout in ("contiguous", "channels_last")]  # fmt: skip
 CANDIDATES.append(Engine("cpu", "float32", "channels_last", 1, "matmul"))
+COMPILED = [dataclasses.replace(each, fused=each.memory_format == "channels_last") for each in CANDIDATES]
 
 
 @pytest.fixture
@@ -596,7 +601,7 @@ def emulated(monkeypatch):
 
 
 def test_the_engine_chosen_is_a_candidate():
-    assert training.choose_engine(LENET) in CANDIDATES
+    assert training.choose_engine(LENET) in (COMPILED if fused.available() else CANDIDATES)
     assert training.choose_engine(LENET, threads=1, precision="bfloat16").precision == "bfloat16"
 
 
@@ -610,9 +615,11 @@ def steps_that_take(monkeypatch, seconds, loss):
     monkeypatch.setattr(Trainer, "step_on", step_on)
 
 
-@pytest.mark.parametrize("fastest", CANDIDATES, ids=str)
-def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest):
+@pytest.mark.parametrize("fastest, compiler", [*((engine, False) for engine in CANDIDATES), *(
+    pytest.param(engine, True, marks=needs_compiler) for engine in COMPILED)], ids=str)  # fmt: skip
+def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest, compiler):
     emulated(False)
+    monkeypatch.setattr(fused, "available", lambda: compiler)
     steps_that_take(monkeypatch, lambda engine: 0.001 if engine == fastest else 0.05, lambda engine: 2.3)
     assert training.choose_engine(LENET) == fastest
 
