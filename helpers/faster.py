@@ -40,18 +40,18 @@ def pool_first(model: nn.Module) -> None:
 # ------------------------------------------------------------------------------------------ products of matrices
 
 
-def matmul_convolutions(model: nn.Module, everywhere: bool = False) -> None:
+def matmul_convolutions(model: nn.Module, everywhere: bool = False, small_maps: bool = False) -> None:
     """Makes matrix products of what a model's convolutions compute, the same up to rounding.
 
     Of their weight gradients, on small maps or `everywhere`: up to 4 × 4 these take three quarters as long as oneDNN's
-    own, or less, on any processor; on larger maps only in float32 without AVX-512. And of the whole convolution where
-    each of its windows sees the whole map. Left alone are narrow layers, those in groups or dilated, and those padded
-    by anything but a number of zeros.
+    own, or less, on any processor; on larger maps only in float32 without AVX-512. Of the whole convolution where each
+    of its windows sees the whole map; and on all `small_maps`, where it depends on the processor what is faster. Left
+    alone are narrow layers, those in groups or dilated, and those padded by anything but a number of zeros.
     """
     for layer in model.modules():
         if type(layer) is nn.Conv2d and layer.in_channels >= NARROW and _is_plain(layer):
             layer.__class__ = _MatmulConv2d
-            layer.everywhere = everywhere
+            layer.everywhere, layer.small_maps = everywhere, small_maps
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
@@ -61,9 +61,10 @@ def _is_plain(layer: nn.Conv2d) -> bool:
 
 class _MatmulConv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
-        if not (self.everywhere or _is_small(images, self.stride)):
+        small = _is_small(images, self.stride)
+        if not (self.everywhere or small):
             return super().forward(images)
-        return _Convolve.apply(images, self.weight, self.bias, self.stride, self.padding)
+        return _Convolve.apply(images, self.weight, self.bias, self.stride, self.padding, small and self.small_maps)
 
 
 def _is_small(images: Tensor, stride) -> bool:
@@ -71,17 +72,21 @@ def _is_small(images: Tensor, stride) -> bool:
 
 
 class _Convolve(torch.autograd.Function):
-    """A convolution with the gradient of its weights by `weight_gradient`, and as a linear layer where it is one."""
+    """A convolution with the gradient of its weights by `weight_gradient`; as a linear layer where it is one, and else,
+    if it is to `unfold`, as a product with the unfolded maps."""
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # only where autocast is on
-    def forward(ctx, images, weight, bias, stride, padding):
+    def forward(ctx, images, weight, bias, stride, padding, unfold):
         matrix = _as_matrix(weight, images.shape[2:], stride, padding)
         ctx.save_for_backward(images, weight, matrix)
-        ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride, padding
-        if matrix is None:
+        ctx.has_bias, ctx.stride, ctx.padding, ctx.unfold = bias is not None, stride, padding, unfold
+        if matrix is not None:
+            outputs = _product(images, matrix.T)
+        elif unfold:
+            outputs = _unfolded_product(images, weight, padding)
+        else:
             return nn.functional.conv2d(images, weight, bias, stride, padding)
-        outputs = _product(images, matrix.T)
         return outputs if bias is None else outputs.add_(bias[:, None, None])
 
     @staticmethod
@@ -91,15 +96,20 @@ class _Convolve(torch.autograd.Function):
         images, weight, matrix = ctx.saved_tensors
         of_images, of_weight, of_bias = ctx.needs_input_grad[:3]
         given = None
-        if of_images and matrix is None:
-            given = torch.nn.grad.conv2d_input(images.shape, weight, gradient, ctx.stride, ctx.padding)
-        elif of_images:
+        if of_images and matrix is not None:
             given = _product(gradient, matrix)
+        elif of_images and ctx.unfold:
+            # The convolution of the gradient with the filters turned by half a turn, which has the other part of the
+            # padding; what lay outside of the images gets none.
+            rest = [side - 1 - p for side, p in zip(weight.shape[2:], ctx.padding)]
+            given = _unfolded_product(gradient, weight.flip(2, 3).transpose(0, 1), rest)
+        elif of_images:
+            given = torch.nn.grad.conv2d_input(images.shape, weight, gradient, ctx.stride, ctx.padding)
         return (
             given,
             weight_gradient(images, gradient, weight.shape[2:], ctx.stride, ctx.padding) if of_weight else None,
             gradient.sum((0, 2, 3)) if ctx.has_bias and of_bias else None,
-            None, None,
+            None, None, None,
         )  # fmt: skip
 
 
@@ -123,6 +133,31 @@ def _product(maps: Tensor, matrix: Tensor) -> Tensor:
     count, _, high, wide = maps.shape
     rows = maps.permute(0, 2, 3, 1).reshape(count, -1)
     return (rows @ matrix).view(count, high, wide, -1).permute(0, 3, 1, 2)
+
+
+def _unfolded_product(maps: Tensor, weight: Tensor, padding) -> Tensor:
+    """A convolution of stride 1 as one product with the unfolded maps; channels-last in memory."""
+    windows = _windows(_padded(maps, padding), weight.shape[2:], (1, 1))
+    outputs = windows.flatten(3).flatten(0, 2) @ weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
+    return outputs.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def _padded(maps: Tensor, padding) -> Tensor:
+    """Maps (N, C, H, W) with zeros around, as (N, H, W, C)."""
+    (down, right), last = padding, maps.permute(0, 2, 3, 1)
+    return nn.functional.pad(last, (0, 0, right, right, down, down)).contiguous()
+
+
+def _windows(padded: Tensor, kernel, stride) -> Tensor:
+    """A view of each window of maps (N, H, W, C): (N, rows, columns, high, wide · C).
+
+    A row of a window is contiguous in memory: `wide` pixels with all their channels.
+    """
+    (count, height, width, channels), (high, wide) = padded.shape, kernel
+    rows, columns = (height - high) // stride[0] + 1, (width - wide) // stride[1] + 1
+    row = width * channels  # not `padded.stride()`, which means nothing along a dimension of one
+    steps = (height * row, row * stride[0], channels * stride[1], row, 1)
+    return padded.as_strided((count, rows, columns, high, wide * channels), steps)
 
 
 def weight_gradient(images: Tensor, gradient: Tensor, kernel, stride, padding) -> Tensor:
@@ -164,18 +199,12 @@ def _meeting(inputs: int, outputs: int, shift: int) -> tuple[slice, slice]:
 def _unfolded(images: Tensor, gradient: Tensor, kernel, stride, padding) -> Tensor:
     """One row of the unfolded input for each place of each image, as many columns as a filter has weights; some images
     at a time, so that what is unfolded stays in the cache."""
-    (high, wide), (down, right) = kernel, padding
-    padded = nn.functional.pad(images.permute(0, 2, 3, 1), (0, 0, right, right, down, down)).contiguous()
-    outputs = gradient.permute(0, 2, 3, 1).contiguous()
-    channels, (_, rows, columns, filters) = padded.shape[3], outputs.shape
-    row = padded[0, 0].numel()  # not `stride`, which means nothing along a dimension of one
+    padded, outputs = _padded(images, padding), gradient.permute(0, 2, 3, 1).contiguous()
+    (high, wide), channels, (_, rows, columns, filters) = kernel, padded.shape[3], outputs.shape
     total = gradient.new_zeros(filters, high * wide * channels)
     count = max(1, UNFOLDED // (rows * columns * high * wide * channels))
     for some, theirs in zip(padded.split(count), outputs.split(count)):
-        # A row of a window is contiguous in memory: `wide` pixels with all their channels.
-        shape = (len(some), rows, columns, high, wide * channels)
-        windows = some.as_strided(shape, (some[0].numel(), row * stride[0], channels * stride[1], row, 1))
-        total.addmm_(theirs.flatten(0, 2).T, windows.reshape(-1, total.shape[1]))
+        total.addmm_(theirs.flatten(0, 2).T, _windows(some, kernel, stride).reshape(-1, total.shape[1]))
     return total.view(filters, high, wide, channels).permute(0, 3, 1, 2)
 
 

@@ -31,8 +31,8 @@ class Stopped(Exception):
 class Engine:
     """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads.
 
-    `weight_gradients`: on maps that aren't small, "convolution", as torch has them, or "matmul"; see `faster`. `fused`:
-    whether batch norm, pool and ReLU are one compiled pass; see `fused`.
+    Convolutions are torch's own ("convolution") or products of matrices ("matmul", see `faster`): `weight_gradients` on
+    maps that aren't small, `small_maps` in whole. `fused`: batch norm, pool and ReLU are one pass (see `fused`).
     """
 
     device: str = "cpu"
@@ -40,6 +40,7 @@ class Engine:
     memory_format: str = "contiguous"
     threads: int = 1
     weight_gradients: str = "convolution"
+    small_maps: str = "convolution"
     fused: bool = False
 
     def place(self, what):
@@ -63,11 +64,14 @@ def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "
         precisions = (precision,)
     else:
         precisions = ("float32",) if emulates_bfloat16(device) else ("float32", "bfloat16")
-    engines = [Engine(device, p, layout, threads) for p in precisions for layout in ("contiguous", "channels_last")]
-    if device == "cpu" and "float32" in precisions:
-        engines.append(Engine(device, "float32", "channels_last", threads, "matmul"))
-    if device == "cpu" and fused.available():
-        engines = [replace(each, fused=each.memory_format == "channels_last") for each in engines]
+    engines = [Engine(device, each, "contiguous", threads) for each in precisions]
+    channels_last = [Engine(device, each, "channels_last", threads) for each in precisions]
+    if device == "cpu":
+        plain = [each for each in channels_last if each.precision == "float32"]
+        channels_last += [replace(each, weight_gradients="matmul") for each in plain]
+        channels_last += [replace(each, small_maps="matmul") for each in channels_last]
+        channels_last = [replace(each, fused=fused.available()) for each in channels_last]
+    engines += channels_last
     shape = (1, 28, 28) if run.data == "mnist" else (3, 32, 32)
     images = torch.randn(run.batch_size, *shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(run.batch_size) % 10
@@ -104,6 +108,7 @@ class _Trial:
 
     def _step(self) -> float:
         loss, _ = self.trainer.step_on(self.images, self.labels)
+        self.trainer.optimizer.zero_grad()  # there are several trials at a time
         return loss.item()
 
     def time(self) -> None:
@@ -157,7 +162,8 @@ class Trainer:
         self.model = engine.place(model)
         faster.pool_first(self.model)
         if engine.device == "cpu":
-            faster.matmul_convolutions(self.model, everywhere=engine.weight_gradients == "matmul")
+            everywhere, small_maps = (each == "matmul" for each in (engine.weight_gradients, engine.small_maps))
+            faster.matmul_convolutions(self.model, everywhere, small_maps)
         if engine.fused:
             fused.fuse(self.model)
         parameters = dict(self.model.named_parameters())

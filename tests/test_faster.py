@@ -1,6 +1,7 @@
 """Tests of what makes a network faster: its function, gradients and names stay as they were."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -145,10 +146,10 @@ def test_the_weight_gradient_is_that_of_the_definition(n, c, o, kernel, stride, 
     torch.testing.assert_close(ours, by_hand(images, gradient, kernel, stride, padding), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize("everywhere, small_maps", [(False, False), (True, False), (False, True)])
 @networks
-def test_with_matrix_products_a_network_learns_the_same(name, options, everywhere):
-    model, changed = two(name, options, lambda model: faster.matmul_convolutions(model, everywhere))
+def test_with_matrix_products_a_network_learns_the_same(name, options, everywhere, small_maps):
+    model, changed = two(name, options, lambda model: faster.matmul_convolutions(model, everywhere, small_maps))
     images = images_for(name, 3).double()
     (losses, gradients), (others, theirs) = (trained(each.double(), images) for each in (model, changed))
     assert losses == pytest.approx(others, rel=1e-12)
@@ -164,15 +165,33 @@ def test_weight_gradients_lie_in_memory_as_channels_last_weights_do(side):
     assert layer.weight.grad.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(
-    "everywhere, side, products", [(False, 4, 9), (False, 5, 0), (True, 4, 9), (True, 5, 1), (False, 2, 10)]
-)
-def test_small_maps_take_a_product_for_each_weight_of_the_window(everywhere, side, products):
+@pytest.mark.parametrize("everywhere, small_maps, side, products", [
+    (False, False, 4, 9), (False, False, 5, 0), (True, False, 4, 9), (True, False, 5, 1), (False, False, 2, 11),
+    (False, True, 4, 11), (False, True, 5, 0), (False, True, 2, 11), (True, True, 5, 1),
+])  # fmt: skip
+def test_small_maps_take_a_product_for_each_weight_of_the_window(everywhere, small_maps, side, products):
     layer = nn.Conv2d(16, 4, 3, padding=1)
-    faster.matmul_convolutions(layer, everywhere)
+    faster.matmul_convolutions(layer, everywhere, small_maps)
+    images = torch.randn(2, 16, side, side, requires_grad=True)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
-        layer(torch.randn(2, 16, side, side)).sum().backward()
+        layer(images).sum().backward()
     assert sum(event.name in ("aten::mm", "aten::addmm_") for event in profiled.events()) == products
+
+
+@settings(max_examples=60, deadline=None)
+@given(few, few, st.tuples(sides, sides), st.tuples(paddings, paddings), st.tuples(*[st.integers(1, 4)] * 2), layouts)
+def test_a_convolution_of_unfolded_maps_is_a_convolution(n, o, kernel, padding, map_, layout):
+    assume(all(k <= side + 2 * p for k, side, p in zip(kernel, map_, padding)))
+    layer = nn.Conv2d(16, o, kernel, padding=padding).double().to(memory_format=layout)
+    images = torch.randn(n, 16, *map_, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    results = []
+    for change in (lambda layer: None, functools.partial(faster.matmul_convolutions, small_maps=True)):
+        change(layer)
+        outputs = layer(images)
+        eighths = torch.arange(outputs.numel()).remainder(17).sub(8).div(8).view(outputs.shape)
+        results.append([outputs, *torch.autograd.grad(outputs, [images, *layer.parameters()], eighths.double())])
+    for ours, theirs in zip(*results):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
 
 WHOLE = {"2×2": ((3, 3), (1, 1), (2, 2)), "1×1": ((3, 3), (1, 1), (1, 1)), "2×3": ((3, 5), (1, 2), (2, 3)),
@@ -204,11 +223,11 @@ def test_other_convolutions_are_no_matrix(kernel, stride, padding, map_):
     assert faster._as_matrix(torch.ones(4, 16, *kernel), map_, stride, padding) is None
 
 
-@pytest.mark.parametrize("side", [2, 4])
-def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32(side):
+@pytest.mark.parametrize("side, small_maps", [(2, False), (4, False), (4, True)])
+def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32(side, small_maps):
     layer, images = nn.Conv2d(64, 32, 3, padding=1), torch.randn(8, 64, side, side)
     changed = copy.deepcopy(layer)
-    faster.matmul_convolutions(changed)
+    faster.matmul_convolutions(changed, small_maps=small_maps)
     for each in (layer, changed):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             outputs = each(images)
@@ -220,10 +239,11 @@ def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32(side):
         assert (parameter.grad - theirs).norm() < 0.01 * theirs.norm()
 
 
+@pytest.mark.parametrize("small_maps", [False, True])
 @pytest.mark.parametrize("frozen", ["images", "weight", "bias"])
-def test_what_needs_no_gradient_gets_none(frozen):
+def test_what_needs_no_gradient_gets_none(frozen, small_maps):
     layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 4, 4, requires_grad=True)
-    faster.matmul_convolutions(layer)
+    faster.matmul_convolutions(layer, small_maps=small_maps)
     leaves = {"images": images, "weight": layer.weight, "bias": layer.bias}
     leaves[frozen].requires_grad_(False)
     layer(images).sum().backward()

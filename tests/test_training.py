@@ -588,10 +588,11 @@ def test_a_trainer_pools_before_relu(tiny):
     assert all(kinds[place + 1] is nn.ReLU for place, kind in enumerate(kinds) if kind is nn.MaxPool2d)
 
 
-CANDIDATES = [Engine("cpu", precision, layout, 1)
-              for precision in ("float32", "bfloat16") for layout in ("contiguous", "channels_last")]  # fmt: skip
-CANDIDATES.append(Engine("cpu", "float32", "channels_last", 1, "matmul"))
-COMPILED = [dataclasses.replace(each, fused=each.memory_format == "channels_last") for each in CANDIDATES]
+def candidates(fused):
+    contiguous = [Engine("cpu", precision, "contiguous", 1) for precision in ("float32", "bfloat16")]
+    kinds = [("float32", "convolution"), ("bfloat16", "convolution"), ("float32", "matmul")]
+    return contiguous + [Engine("cpu", precision, "channels_last", 1, gradients, small_maps, fused)
+                         for precision, gradients in kinds for small_maps in ("convolution", "matmul")]  # fmt: skip
 
 
 @pytest.fixture
@@ -601,7 +602,7 @@ def emulated(monkeypatch):
 
 
 def test_the_engine_chosen_is_a_candidate():
-    assert training.choose_engine(LENET) in (COMPILED if fused.available() else CANDIDATES)
+    assert training.choose_engine(LENET) in candidates(fused.available())
     assert training.choose_engine(LENET, threads=1, precision="bfloat16").precision == "bfloat16"
 
 
@@ -615,11 +616,11 @@ def steps_that_take(monkeypatch, seconds, loss):
     monkeypatch.setattr(Trainer, "step_on", step_on)
 
 
-@pytest.mark.parametrize("fastest, compiler", [*((engine, False) for engine in CANDIDATES), *(
-    pytest.param(engine, True, marks=needs_compiler) for engine in COMPILED)], ids=str)  # fmt: skip
-def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest, compiler):
+@pytest.mark.parametrize("fastest", [*candidates(False), *(
+    pytest.param(engine, marks=needs_compiler) for engine in candidates(True))], ids=str)  # fmt: skip
+def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest):
     emulated(False)
-    monkeypatch.setattr(fused, "available", lambda: compiler)
+    monkeypatch.setattr(fused, "available", lambda: fastest.fused)
     steps_that_take(monkeypatch, lambda engine: 0.001 if engine == fastest else 0.05, lambda engine: 2.3)
     assert training.choose_engine(LENET) == fastest
 
