@@ -2,6 +2,7 @@
 Each part is kept as soon as it is measured, so that it can be interrupted; nothing in here is part of a test."""
 
 import argparse
+import os
 import sys
 import time
 
@@ -26,7 +27,10 @@ def chosen(only: str | None) -> dict:
 
 def measure(parts: dict, repeats: int, path) -> dict[str, str]:
     """Measures `parts`, with a bar, and writes after each; gives the reasons of those that could not be measured."""
-    provenance = {"machine": making.machine(), "revision": making.revision(), "repeats": repeats}
+    machine = making.machine()
+    if held_to := os.environ.get("ONEDNN_MAX_CPU_ISA"):
+        machine["held_to"] = held_to
+    provenance = {"machine": machine, "revision": making.revision(), "repeats": repeats}
     known, failed = results.read(path), {}
     with tqdm(parts.items(), desc="benchmarks", unit="part") as bar:
         for name, part in bar:
@@ -40,7 +44,8 @@ def measure(parts: dict, repeats: int, path) -> dict[str, str]:
             except Exception as error:  # the other parts are worth having all the same
                 failed[name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 continue
-            known[name] = {**measured, **provenance, "took": time.monotonic() - started}
+            part = {**measured, **provenance, "took": time.monotonic() - started}
+            known[name] = results.added(part, known.get(name))
             order = [each for each in (*PARTS, *known) if each in known]
             results.write({each: known[each] for each in dict.fromkeys(order)}, path)
     return failed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import profiles
+from benchmarks import profiles, results
 from benchmarks.training import PRECISIONS
 from helpers.overview import filled
 from helpers.records import RecordError
@@ -40,8 +40,13 @@ def _named(parts: dict, start: str, end: str) -> dict[str, dict]:
 
 
 def _block(found: dict[str, dict], table: Callable) -> str:
-    """A table of the parts `found`, and where they were measured."""
-    return f"{table(found)}\n\n{_machines(found)}" if found else PENDING
+    """A table of the parts `found` for each place, and where that is."""
+    places = {}
+    for name, part in found.items():
+        for place, each in results.everywhere(part).items():
+            places.setdefault(place, {})[name] = each
+    tables = [f"{table(each)}\n\nMeasured on {place}, {_versions(each)}." for place, each in places.items()]
+    return "\n\n".join(tables) if tables else PENDING
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -85,12 +90,10 @@ def _pruned(found: dict) -> str:
     return _table(["network", "filters", "parameters", "million multiply-adds", "times as fast"], rows)
 
 
-def _machines(found: dict) -> str:
-    """Where the parts of one table were measured; each place with its parts, if there are several."""
-    places = {}
+def _versions(found: dict) -> str:
+    """The versions of the parts of one table; each with its parts, if there are several."""
+    versions = {}
     for name, part in found.items():
-        machine = part["machine"]
-        place = f"{machine['processor']}, torch {machine['torch']}, revision {part['revision']}"
-        places.setdefault(place, []).append(name)
-    lines = [place if len(places) == 1 else f"{place} ({'; '.join(names)})" for place, names in places.items()]
-    return f"Measured on {'; '.join(lines)}."
+        versions.setdefault(f"torch {part['machine']['torch']}, revision {part['revision']}", []).append(name)
+    lines = [each if len(versions) == 1 else f"{each} ({'; '.join(names)})" for each, names in versions.items()]
+    return "; ".join(lines)

@@ -32,6 +32,10 @@ def group(name: str, callers: list[str]) -> str:
         return "optimizer"
     if any("_ConvolveBackward" in each for each in (name, *callers)):  # `faster`, what it unfolds included
         return "convolution, linear: backward"
+    if any("_Convolve" in each for each in (name, *callers)):
+        return "convolution, linear: forward"
+    if any("PoolReLU" in each for each in (name, *callers)):  # `fused`
+        return "batch norm"
     for kind, pattern in KINDS.items():
         if re.search(pattern, name):
             backward = any(each.startswith("autograd::engine") for each in callers)

@@ -1,5 +1,5 @@
 """What was measured, as JSON: each part beside the machine, versions and revision it was measured with. The file is
-written whole or not at all, and a part that is not measured again stays as it is."""
+written whole or not at all, and a part that is not measured again stays as it is, as does one of another processor."""
 
 import json
 import os
@@ -31,6 +31,24 @@ def write(parts: dict, path: Path = PATH) -> None:
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def place(part: dict) -> str:
+    """Where a part was measured: the processor, and the instructions that it was held to, if it was."""
+    machine = part["machine"]
+    return machine["processor"] + (f" held to {machine['held_to']}" if machine.get("held_to") else "")
+
+
+def everywhere(part: dict) -> dict[str, dict]:
+    """place → what was measured there, the latest first."""
+    known = {place(part): part} | part.get("elsewhere", {})
+    return {where: {key: each[key] for key in each if key != "elsewhere"} for where, each in known.items()}
+
+
+def added(part: dict, before: dict | None) -> dict:
+    """`part`, with what was measured `before` at other places."""
+    others = {where: each for where, each in everywhere(before or part).items() if where != place(part)}
+    return {**part, "elsewhere": others} if others else part
 
 
 def rounded(value):

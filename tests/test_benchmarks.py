@@ -142,6 +142,9 @@ def test_every_convolution_of_vgg_is_pruned():
      "batch norm"),
     ("aten::copy_", ["_ConvolveBackward", "autograd::engine::evaluate_function: _ConvolveBackward"],
      "convolution, linear: backward"),
+    ("aten::copy_", ["_Convolve"], "convolution, linear: forward"),
+    ("fused::sums", ["_NormPoolReLUBackward", "autograd::engine::evaluate_function: _NormPoolReLUBackward"],
+     "batch norm"),
     ("aten::threshold_backward", [], "ReLU, pooling, dropout"),
     ("aten::copy_", ["aten::to", "aten::conv2d"], "precision, layout"),
     ("aten::copy_", ["aten::to", "batches"], "batches"), ("batches", [], "batches"),
@@ -279,13 +282,36 @@ def test_the_pages_tables():
     assert all(table.endswith("|\n\nMeasured on P, torch 2, revision abc.") for table in shown.values())
 
 
-def test_parts_of_one_table_from_two_machines_are_told_apart():
+def test_parts_of_one_table_from_two_revisions_are_told_apart():
     one = parts()["profile LeNet, bfloat16"]
-    other = {**one, "machine": {"processor": "Q", "torch": "3"}}
-    shown = page.blocks({**parts(), "profile MyNet, bfloat16": other, "profile VGG, bfloat16": one})
-    both = "Measured on P, torch 2, revision abc (LeNet; VGG); Q, torch 3, revision abc (MyNet)."
+    shown = page.blocks(
+        {**parts(), "profile MyNet, bfloat16": {**one, "revision": "def"}, "profile VGG, bfloat16": one}
+    )
+    both = "\n\nMeasured on P, torch 2, revision abc (LeNet; VGG); torch 2, revision def (MyNet)."
     assert shown["profile in bfloat16"].endswith(both)
     assert shown["steps"].endswith("Measured on P, torch 2, revision abc.")
+
+
+def test_each_place_has_a_table_of_its_own():
+    known = parts()
+    part = known["profile LeNet, bfloat16"]
+    new = {**part, "seconds": 0.07, "machine": {"processor": "Q", "torch": "3", "held_to": "AVX2"}}
+    known["profile LeNet, bfloat16"] = results.added(new, part)
+    shown = page.blocks({**known, "profile MyNet, bfloat16": part})["profile in bfloat16"]
+    first, second = shown.split("Measured on ")[:2]
+    assert "|  | LeNet |" in first and "| ms a step | 70.0 |" in first
+    assert second.startswith("Q held to AVX2, torch 3, revision abc.\n\n|  | LeNet | MyNet |")
+    assert "| ms a step | 50.0 | 50.0 |" in second and shown.endswith("Measured on P, torch 2, revision abc.")
+
+
+def test_what_another_processor_measured_stays():
+    p, q = ({"value": 1, "machine": {"processor": name}} for name in "PQ")
+    both = results.added(q, p)
+    assert both == {**q, "elsewhere": {"P": p}}
+    again = results.added({**q, "value": 2}, both)
+    assert again == {**q, "value": 2, "elsewhere": {"P": p}}
+    assert results.added({**p, "value": 3}, again) == {**p, "value": 3, "elsewhere": {"Q": {**q, "value": 2}}}
+    assert results.added(p, None) == p and results.added({**p, "value": 2}, p) == {**p, "value": 2}
 
 
 def test_what_is_not_measured_is_told():
