@@ -102,7 +102,7 @@ void forward_image(const Maps<T>& m, int64_t image, T* y) {
 template <int k, typename T>
 void sums_image(const Maps<T>& m, int64_t image, const T* gradients, double* sums) {
   using A = at::opmath_type<T>;
-  std::vector<A> some(2 * m.c);  // of a row of windows; in A, which is fast, since they are few
+  std::vector<A> some(2 * m.c);  // in A, which is fast: they are few enough
   A *one = some.data(), *other = one + m.c;
   m.windows(image, [&](int64_t from, int64_t to) {
     const T *x = m.x + from, *gradient = gradients + to;
@@ -246,7 +246,7 @@ class _NormPoolReLU(torch.autograd.Function):
         about = x[0, :, 0, 0].to(weight.dtype)  # a number near the mean, so that few digits cancel
         count = x.numel() // x.shape[1]
         first, second = _kernel().moments(x, about).sum(0) / count
-        mean, variance = first + about, second - first.square()
+        mean, variance = first + about, (second - first.square()).clamp_min(0)
         inverse = (variance + eps).rsqrt()
         scale = (weight * inverse).to(weight.dtype)
         shift = (bias - mean * scale).to(weight.dtype)
