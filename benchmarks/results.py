@@ -40,15 +40,18 @@ def place(part: dict) -> str:
 
 
 def everywhere(part: dict) -> dict[str, dict]:
-    """place → what was measured there, the latest first."""
+    """place → what was measured there; first where the part itself was."""
     known = {place(part): part} | part.get("elsewhere", {})
     return {where: {key: each[key] for key in each if key != "elsewhere"} for where, each in known.items()}
 
 
 def added(part: dict, before: dict | None) -> dict:
-    """`part`, with what was measured `before` at other places."""
-    others = {where: each for where, each in everywhere(before or part).items() if where != place(part)}
-    return {**part, "elsewhere": others} if others else part
+    """`part`, with what was measured `before` at other places; within it, if that was a processor not held to less."""
+    known = {**everywhere(before or part), place(part): part}
+    held = [where for where, each in known.items() if each["machine"].get("held_to")]
+    first = place(part) if place(part) not in held or len(held) == len(known) else place(before)
+    others = {where: each for where, each in known.items() if where != first}
+    return {**known[first], "elsewhere": others} if others else known[first]
 
 
 def rounded(value):
