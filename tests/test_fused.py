@@ -218,17 +218,7 @@ def test_one_value_a_channel_is_refused_as_by_torch():
         changed(maps(1, 32, 1, 1))
 
 
-# ------------------------------------------------------------------------------------------ without a compiler
-
-
-def test_without_a_compiler_engines_are_torchs_own(monkeypatch):
-    def missing():
-        raise RuntimeError("needs a C++ compiler and ninja (pip install ninja): none")
-
-    monkeypatch.setattr(fused, "_kernel", missing)
-    assert not fused.available()
-    with pytest.raises(RuntimeError, match=r"^needs a C\+\+ compiler"):
-        fused.fuse(nn.Sequential())
+# ------------------------------------------------------------------------------------------ in a run
 
 
 def test_an_engine_that_is_fused(tiny):

@@ -625,6 +625,17 @@ def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest):
     assert training.choose_engine(LENET) == fastest
 
 
+def test_without_a_compiler_nothing_is_fused(monkeypatch):
+    def missing():
+        raise RuntimeError("needs a C++ compiler and ninja (pip install ninja): none")
+
+    monkeypatch.setattr(fused, "_kernel", missing)
+    assert not fused.available()
+    with pytest.raises(RuntimeError, match=r"^needs a C\+\+ compiler"):
+        fused.fuse(nn.Sequential())
+    assert not training.choose_engine(LENET).fused
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("emulates", [False, True])
 def test_a_precision_asked_for_is_kept_though_the_other_is_faster(monkeypatch, emulated, precision, emulates):
