@@ -423,6 +423,10 @@ vgg = replace(vgg_bn, batch_norm=False)
 adam_on_vgg = replace(vgg_bn, optimizer="adam", momentum=0, lr=1e-3, probes=())
 measured = replace(vgg_bn, precision="float32", probes=("gradient_change", "smoothness", "along_gradient"))
 landscape = {rate: replace(measured, lr=float(rate)) for rate in ("2e-3", "1e-3", "5e-4", "1e-4")}
+landscape_runs = {
+    **{f"VGG-A, {rate}": replace(run, batch_norm=False) for rate, run in landscape.items()},
+    **{f"VGG-A + BN, {rate}": run for rate, run in landscape.items()},
+}
 
 SECTION_2 = {
     "2.1 accuracy": {
@@ -437,10 +441,7 @@ SECTION_2 = {
         "VGG-A, Kaiming": vgg,
         "VGG-A, PyTorch's own": replace(vgg, init="default", probes=()),
     },
-    "2.2 loss landscape": {
-        **{f"VGG-A, {rate}": replace(run, batch_norm=False) for rate, run in landscape.items()},
-        **{f"VGG-A + BN, {rate}": run for rate, run in landscape.items()},
-    },
+    "2.2 loss landscape": landscape_runs,
 }
 
 # ------------------------------------------------------------------------------------------ section 3.1
@@ -565,13 +566,13 @@ HEADLINE = {base, SECTION_1["1.2 batch norm"]["without"], best, final, vgg, vgg_
 # How often a run is repeated, with seeds 0, 1, …; once unless named here.
 _claimed = [
     *SECTION_1["1.2 batch norm"].values(), *SECTION_1["1.4 loss"].values(), SECTION_1["1.6 activation"]["tanh"], best,
-    final, vgg, vgg_bn,
+    in_float32, final, vgg, vgg_bn,
 ]  # fmt: skip
-_mnist = [run for tables in (SECTION_3_1, SECTION_3_2) for runs in tables.values() for run in runs.values()
-          if run.data == "mnist" and run not in nearby.values()]  # fmt: skip
+_declared = [run for tables in SECTIONS.values() for runs in tables.values() for run in runs.values()]
+_once = {*landscape_runs.values(), *nearby.values()}  # a figure over four learning rates, and a search
 SEEDS: dict[str, dict[Run, int]] = {
-    "laptop": {run: 3 for run in [*_claimed, in_float32, *_mnist]},
-    "paper": {run: 3 for run in [*_claimed, cifar_adam, cifar_dessilbi, adam_on_vgg, *_mnist]},
+    "laptop": {run: 3 for run in _declared if run in _claimed or run.data == "mnist" and run not in _once},
+    "paper": {run: 3 for run in _declared if run not in _once},
     "smoke": {},
 }
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
