@@ -636,6 +636,25 @@ def test_without_a_compiler_nothing_is_fused(monkeypatch):
     assert not training.choose_engine(LENET).fused
 
 
+def test_a_gpu_is_filled_with_work_to_choose_for_it(monkeypatch, emulated):
+    tried = {}
+
+    class Trial:
+        def __init__(self, run, engine, images, labels):
+            tried[engine.device] = len(images), len(labels)
+            self.first_loss, self.seconds = 2.3, 1.0
+
+        def time(self):
+            pass
+
+    emulated(False)
+    monkeypatch.setattr(training, "_Trial", Trial)
+    training.choose_engine(LENET)
+    assert training.choose_engine(LENET, "cuda").device == "cuda"
+    batch = LENET.batch_size
+    assert tried == {"cpu": (batch, batch), "cuda": (16 * batch, 16 * batch)}
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("emulates", [False, True])
 def test_a_precision_asked_for_is_kept_though_the_other_is_faster(monkeypatch, emulated, precision, emulates):
