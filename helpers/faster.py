@@ -3,6 +3,7 @@ optimizers that make the same steps. The trainer makes them; a model that is loo
 """
 
 import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ def matmul_convolutions(model: nn.Module, everywhere: bool = False, small_maps: 
 
     Of their weight gradients, on small maps or `everywhere`: up to 4 × 4 these take three quarters as long as oneDNN's
     own, or less, on any processor; on larger maps only in float32 without AVX-512. Of the whole convolution where each
-    of its windows sees the whole map; and on all `small_maps`, where it depends on the processor what is faster. Left
+    of its windows sees the whole map; and of all `small_maps`, where it depends on the processor what is faster. Left
     alone are narrow layers, those in groups or dilated, and those padded by anything but a number of zeros.
     """
     for layer in model.modules():
@@ -72,19 +73,20 @@ def _is_small(images: Tensor, stride) -> bool:
 
 
 class _Convolve(torch.autograd.Function):
-    """A convolution with the gradient of its weights by `weight_gradient`; as a linear layer where it is one, and else,
-    if it is to `unfold`, as a product with the unfolded maps."""
+    """A convolution with the gradient of its weights by `weight_gradient`; as products of matrices if it is `in_whole`,
+    and else as a linear layer where it is one."""
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # only where autocast is on
-    def forward(ctx, images, weight, bias, stride, padding, unfold):
-        matrix = _as_matrix(weight, images.shape[2:], stride, padding)
+    def forward(ctx, images, weight, bias, stride, padding, in_whole):
+        by_tap = in_whole and images.dtype != torch.bfloat16
+        matrix = None if by_tap else _as_matrix(weight, images.shape[2:], stride, padding)
         ctx.save_for_backward(images, weight, matrix)
-        ctx.has_bias, ctx.stride, ctx.padding, ctx.unfold = bias is not None, stride, padding, unfold
+        ctx.has_bias, ctx.stride, ctx.padding, ctx.in_whole = bias is not None, stride, padding, in_whole
         if matrix is not None:
             outputs = _product(images, matrix.T)
-        elif unfold:
-            outputs = _unfolded_product(images, weight, padding)
+        elif in_whole:
+            outputs = _products(images, weight, padding)
         else:
             return nn.functional.conv2d(images, weight, bias, stride, padding)
         return outputs if bias is None else outputs.add_(bias[:, None, None])
@@ -98,11 +100,11 @@ class _Convolve(torch.autograd.Function):
         given = None
         if of_images and matrix is not None:
             given = _product(gradient, matrix)
-        elif of_images and ctx.unfold:
+        elif of_images and ctx.in_whole:
             # The convolution of the gradient with the filters turned by half a turn, which has the other part of the
             # padding; what lay outside of the images gets none.
             rest = [side - 1 - p for side, p in zip(weight.shape[2:], ctx.padding)]
-            given = _unfolded_product(gradient, weight.flip(2, 3).transpose(0, 1), rest)
+            given = _products(gradient, weight.flip(2, 3).transpose(0, 1), rest)
         elif of_images:
             given = torch.nn.grad.conv2d_input(images.shape, weight, gradient, ctx.stride, ctx.padding)
         return (
@@ -135,11 +137,22 @@ def _product(maps: Tensor, matrix: Tensor) -> Tensor:
     return (rows @ matrix).view(count, high, wide, -1).permute(0, 3, 1, 2)
 
 
-def _unfolded_product(maps: Tensor, weight: Tensor, padding) -> Tensor:
-    """A convolution of stride 1 as one product with the unfolded maps; channels-last in memory."""
-    windows = _windows(_padded(maps, padding), weight.shape[2:], (1, 1))
-    outputs = windows.flatten(3).flatten(0, 2) @ weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
-    return outputs.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+def _products(maps: Tensor, weight: Tensor, padding) -> Tensor:
+    """A convolution of stride 1 as products of matrices; channels-last in memory.
+
+    In bfloat16 as one, since a sum over several would be rounded at each.
+    """
+    if maps.dtype == torch.bfloat16:
+        windows = _windows(_padded(maps, padding), weight.shape[2:], (1, 1))
+        outputs = windows.flatten(3).flatten(0, 2) @ weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
+        return outputs.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+    pixels = maps.permute(2, 3, 0, 1).contiguous()
+    sides = [side + 2 * p - k + 1 for side, p, k in zip(maps.shape[2:], padding, weight.shape[2:])]
+    outputs = pixels.new_zeros(*sides, len(maps), len(weight))
+    for i, j, theirs, its in _meetings(pixels, outputs, weight.shape[2:], padding):
+        for row, its_row in zip(theirs, its):
+            _as_rows(its_row).addmm_(_as_rows(row), weight[:, :, i, j].T)
+    return outputs.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _padded(maps: Tensor, padding) -> Tensor:
@@ -171,23 +184,37 @@ def weight_gradient(images: Tensor, gradient: Tensor, kernel, stride, padding) -
 
 
 def _by_tap(images: Tensor, gradient: Tensor, kernel, padding) -> Tensor:
-    """One product for each weight of the window, over the places where it meets the map and no padding.
+    """One product for each weight of the window, over the places where it meets the map and no padding; of numbers that
+    a sum doesn't round, one for each row of these.
 
     Both maps come with their places first: (H, W, N, channels).
     """
     images, gradient = images.contiguous(), gradient.contiguous()
     # Weights are in float32, so that the copy makes the step from bfloat16 on the way.
-    total = gradient.new_empty(
-        gradient.shape[3], *kernel, images.shape[3], dtype=torch.promote_types(gradient.dtype, torch.float32)
-    )
+    dtype = torch.promote_types(gradient.dtype, torch.float32)
+    total = gradient.new_zeros(gradient.shape[3], *kernel, images.shape[3], dtype=dtype)
+    for i, j, pixels, theirs in _meetings(images, gradient, kernel, padding):
+        if dtype != gradient.dtype:
+            total[:, i, j] = theirs.flatten(0, 2).T @ pixels.flatten(0, 2)
+            continue
+        for row, its_row in zip(pixels, theirs):  # nothing is copied: a row's pixels lie together
+            total[:, i, j].addmm_(_as_rows(its_row).T, _as_rows(row))
+    return total.permute(0, 3, 1, 2)
+
+
+def _as_rows(pixels: Tensor) -> Tensor:
+    """A view of pixels (W, N, channels) that lie together in memory, as rows (W·N, channels)."""
+    return pixels.view(-1, pixels.shape[-1])
+
+
+def _meetings(images: Tensor, outputs: Tensor, kernel, padding) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """For each weight (i, j) of a filter's window: the parts of both maps (H, W, N, channels) that it joins."""
     for i, j in itertools.product(*map(range, kernel)):
         (rows, its_rows), (columns, its_columns) = (
             _meeting(*sides, shift)
-            for *sides, shift in zip(images.shape, gradient.shape, (i - padding[0], j - padding[1]))
+            for *sides, shift in zip(images.shape, outputs.shape, (i - padding[0], j - padding[1]))
         )
-        pixels, theirs = images[rows, columns].flatten(0, 2), gradient[its_rows, its_columns].flatten(0, 2)
-        total[:, i, j] = theirs.T @ pixels
-    return total.permute(0, 3, 1, 2)
+        yield i, j, images[rows, columns], outputs[its_rows, its_columns]
 
 
 def _meeting(inputs: int, outputs: int, shift: int) -> tuple[slice, slice]:

@@ -165,33 +165,43 @@ def test_weight_gradients_lie_in_memory_as_channels_last_weights_do(side):
     assert layer.weight.grad.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("everywhere, small_maps, side, products", [
-    (False, False, 4, 9), (False, False, 5, 0), (True, False, 4, 9), (True, False, 5, 1), (False, False, 2, 11),
-    (False, True, 4, 11), (False, True, 5, 0), (False, True, 2, 11), (True, True, 5, 1),
+# Of 3 × 3 weights on a map of 4 × 4, the three of a column meet 3, 4 and 3 rows of places.
+@pytest.mark.parametrize("everywhere, small_maps, side, dtype, products", [
+    (False, False, 4, torch.float32, 30), (False, True, 4, torch.float32, 90), (True, False, 4, torch.float32, 30),
+    (False, False, 2, torch.float32, 2 + 12), (False, True, 2, torch.float32, 36),
+    (False, False, 4, torch.bfloat16, 9), (False, True, 4, torch.bfloat16, 2 + 9),
+    (False, False, 2, torch.bfloat16, 2 + 9), (False, True, 2, torch.bfloat16, 2 + 9),
+    (False, False, 5, torch.float32, 0), (False, True, 5, torch.float32, 0), (True, True, 5, torch.float32, 1),
 ])  # fmt: skip
-def test_small_maps_take_a_product_for_each_weight_of_the_window(everywhere, small_maps, side, products):
-    layer = nn.Conv2d(16, 4, 3, padding=1)
+def test_small_maps_take_a_product_for_each_weight_of_the_window(everywhere, small_maps, side, dtype, products):
+    layer = nn.Conv2d(16, 4, 3, padding=1).to(dtype)
     faster.matmul_convolutions(layer, everywhere, small_maps)
-    images = torch.randn(2, 16, side, side, requires_grad=True)
+    images = torch.randn(2, 16, side, side, dtype=dtype, requires_grad=True)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
         layer(images).sum().backward()
     assert sum(event.name in ("aten::mm", "aten::addmm_") for event in profiled.events()) == products
 
 
-@settings(max_examples=60, deadline=None)
-@given(few, few, st.tuples(sides, sides), st.tuples(paddings, paddings), st.tuples(*[st.integers(1, 4)] * 2), layouts)
-def test_a_convolution_of_unfolded_maps_is_a_convolution(n, o, kernel, padding, map_, layout):
+@settings(max_examples=100, deadline=None)
+@given(few, few, st.tuples(sides, sides), st.tuples(paddings, paddings), st.tuples(*[st.integers(1, 4)] * 2), layouts,
+       st.sampled_from([torch.float64, torch.bfloat16]))  # fmt: skip
+def test_a_convolution_made_of_products_is_a_convolution(n, o, kernel, padding, map_, layout, dtype):
     assume(all(k <= side + 2 * p for k, side, p in zip(kernel, map_, padding)))
-    layer = nn.Conv2d(16, o, kernel, padding=padding).double().to(memory_format=layout)
-    images = torch.randn(n, 16, *map_, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    layer = nn.Conv2d(16, o, kernel, padding=padding).to(dtype, memory_format=layout)
+    images = torch.randn(n, 16, *map_).to(dtype, memory_format=layout)
+    if dtype == torch.bfloat16:  # eighths, so that each sum is exact, and rounded once
+        with torch.no_grad():
+            for numbers in (images, *layer.parameters()):
+                numbers.copy_(numbers.mul(8).round().clamp(-8, 8).div(8))
+    images.requires_grad_()
     results = []
     for change in (lambda layer: None, functools.partial(faster.matmul_convolutions, small_maps=True)):
         change(layer)
         outputs = layer(images)
-        eighths = torch.arange(outputs.numel()).remainder(17).sub(8).div(8).view(outputs.shape)
-        results.append([outputs, *torch.autograd.grad(outputs, [images, *layer.parameters()], eighths.double())])
+        eighths = torch.arange(outputs.numel()).remainder(17).sub(8).div(8).view(outputs.shape).to(dtype)
+        results.append([outputs, *torch.autograd.grad(outputs, [images, *layer.parameters()], eighths)])
     for ours, theirs in zip(*results):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+        torch.testing.assert_close(ours, theirs, rtol=0.01 if dtype == torch.bfloat16 else 0, atol=1e-11)
 
 
 WHOLE = {"2×2": ((3, 3), (1, 1), (2, 2)), "1×1": ((3, 3), (1, 1), (1, 1)), "2×3": ((3, 5), (1, 2), (2, 3)),
