@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+import torch
 from tqdm import tqdm
 
 from benchmarks import batches, figure, memory, optimizer, page, profiles, pruned, records, results, table, training
@@ -16,6 +17,8 @@ from helpers.records import RecordError
 PARTS = {name: part for module in (optimizer, training, profiles, pruned, batches, records, table, memory)
          for name, part in module.PARTS.items()}  # fmt: skip
 
+INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512_f": "AVX-512", "avx2": "AVX2"}
+
 
 def chosen(only: str | None) -> dict:
     """The parts whose names contain `only`, all of them without it. Raises ValueError if none does."""
@@ -25,9 +28,15 @@ def chosen(only: str | None) -> dict:
     return found
 
 
+def instructions() -> str | None:
+    """The processor's fastest instructions for matrices: processors of one name can differ in them."""
+    has = torch.cpu.get_capabilities()
+    return next((name for flag, name in INSTRUCTIONS.items() if has.get(flag)), None)
+
+
 def measure(parts: dict, repeats: int, path) -> dict[str, str]:
     """Measures `parts`, with a bar, and writes after each; gives the reasons of those that could not be measured."""
-    machine = making.machine()
+    machine = {**making.machine(), "instructions": instructions()}
     if held_to := os.environ.get("ONEDNN_MAX_CPU_ISA"):
         machine["held_to"] = held_to
     provenance = {"machine": machine, "revision": making.revision(), "repeats": repeats}

@@ -34,9 +34,11 @@ def write(parts: dict, path: Path = PATH) -> None:
 
 
 def place(part: dict) -> str:
-    """Where a part was measured: the processor, and the instructions that it was held to, if it was."""
+    """Where a part was measured: the processor, and the instructions that it has for matrices or was held to."""
     machine = part["machine"]
-    return machine["processor"] + (f" held to {machine['held_to']}" if machine.get("held_to") else "")
+    if held_to := machine.get("held_to"):
+        return f"{machine['processor']} held to {held_to}"
+    return machine["processor"] + (f" with {machine['instructions']}" if machine.get("instructions") else "")
 
 
 def everywhere(part: dict) -> dict[str, dict]:

@@ -314,6 +314,23 @@ def test_what_another_processor_measured_stays():
     assert results.added(p, None) == p and results.added({**p, "value": 2}, p) == {**p, "value": 2}
 
 
+def test_processors_of_one_name_are_told_apart_by_their_instructions():
+    with_amx, without = ({"machine": {"processor": "P", "instructions": each}} for each in ("AMX", "AVX-512"))
+    assert results.added(without, with_amx) == {**without, "elsewhere": {"P with AMX": with_amx}}
+    held = {"machine": {**with_amx["machine"], "held_to": "AVX2"}}
+    assert results.place(held) == "P held to AVX2"
+
+
+@pytest.mark.parametrize("has, name", [
+    ({"avx2": True, "avx512_f": True, "avx512_bf16": True, "amx_bf16": True}, "AMX"),
+    ({"avx2": True, "avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, "AVX512-BF16"),
+    ({"avx2": True, "avx512_f": True}, "AVX-512"), ({"avx2": True}, "AVX2"), ({"architecture": "aarch64"}, None),
+])  # fmt: skip
+def test_the_fastest_instructions_name_a_processor(monkeypatch, has, name):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert __main__.instructions() == name
+
+
 def test_a_processor_held_to_less_comes_after_the_others():
     p, held = ({"value": 1, "machine": {"processor": "P", **more}} for more in ({}, {"held_to": "AVX2"}))
     both = {**p, "elsewhere": {"P held to AVX2": held}}
