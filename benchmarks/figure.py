@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
+from benchmarks import results  # noqa: E402
 from benchmarks.training import PRECISIONS  # noqa: E402
 from helpers.figures import BLUE, ORANGE, SKY, VERMILION, WIDTH, use_report_style  # noqa: E402
 
@@ -52,7 +53,7 @@ def _steps(parts: dict):
             limits = part["limit_ratio"]
             network = {"VGG": "VGG-A + BN"}.get(name.removeprefix("step "), "LeNet")
             yield (
-                f"Optimizer step on {network}'s parameters, in steps of torch's fused SGD",
+                f"Optimizer step on {network}'s parameters, in steps of torch's fused SGD\n{results.place(part)}",
                 [
                     (label, ratio, limits.get(label.split(",")[0].split(" as ")[0]), BLUE if label in MINE else SKY)
                     for label, ratio in part["ratio_to_fused_sgd"].items()
@@ -63,10 +64,11 @@ def _steps(parts: dict):
 def _epochs(parts: dict):
     """One thread alone: how several share the work is in the tables."""
     for precision in PRECISIONS:
-        bars = []
+        bars, places = [], []
         for name, part in parts.items():
             if name.startswith("epoch ") and name.endswith(f", 1 thread, {precision}"):
                 network = name.removeprefix("epoch ").split(",")[0]
+                places.append(results.place(part))
                 bars.append((f"{network}, ours", part["ours"]["seconds"], part["limit_seconds"], BLUE))
                 bars.append(("usual loop", part["usual"]["seconds"], None, ORANGE))
-        yield f"Seconds per epoch, ours in {precision}, 1 thread", bars
+        yield f"Seconds per epoch, ours in {precision}, 1 thread\n{', '.join(dict.fromkeys(places))}", bars

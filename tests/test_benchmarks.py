@@ -220,13 +220,19 @@ def test_a_page_without_a_marker_is_told_in_one_line(capsys, monkeypatch, tmp_pa
 def test_the_figure_shows_steps_and_epochs(tmp_path):
     figure.draw({}, tmp_path / "none.svg")
     assert not list(tmp_path.iterdir())
-    took = {"seconds": 2.0}
+    took, machine = {"seconds": 2.0}, {"processor": "Swift", "instructions": "AVX2"}
     parts = {
-        "step VGG": {"ratio_to_fused_sgd": {"SGD, fused": 1.0, "DessiLBI": 2.0}, "limit_ratio": {"SGD": 0.8}},
-        "epoch LeNet, 1 thread, float32": {"ours": took, "usual": took, "limit_seconds": 1.0},
+        "step VGG": {
+            "machine": {"processor": "Sure"},
+            "ratio_to_fused_sgd": {"SGD, fused": 1.0, "DessiLBI": 2.0},
+            "limit_ratio": {"SGD": 0.8},
+        },
+        "epoch LeNet, 1 thread, float32": {"machine": machine, "ours": took, "usual": took, "limit_seconds": 1.0},
     }
     figure.draw(parts, tmp_path / "all.svg")
     assert sorted(os.listdir(tmp_path)) == ["all.png", "all.svg"]
+    drawn = (tmp_path / "all.svg").read_text()
+    assert drawn.count("Sure") == drawn.count("Swift with AVX2") == 1
 
 
 def test_a_part_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
