@@ -184,8 +184,8 @@ def weight_gradient(images: Tensor, gradient: Tensor, kernel, stride, padding) -
 
 
 def _by_tap(images: Tensor, gradient: Tensor, kernel, padding) -> Tensor:
-    """One product for each weight of the window, over the places where it meets the map and no padding; of numbers that
-    a sum doesn't round, one for each row of these.
+    """One product for each weight of the window, over the places where it meets the map and no padding; in float32 one
+    for each row of these, added up.
 
     Both maps come with their places first: (H, W, N, channels).
     """
