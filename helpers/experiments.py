@@ -564,10 +564,10 @@ SECTIONS: dict[str, dict[str, dict[str, Run]]] = {
 # The runs that the report's main claims hang on: first among the long ones.
 HEADLINE = {base, SECTION_1["1.2 batch norm"]["without"], best, final, vgg, vgg_bn, cifar_dessilbi, cifar_adam}
 # How often a run is repeated, with seeds 0, 1, …; once unless named here.
-_claimed = [
+_claimed = {
     *SECTION_1["1.2 batch norm"].values(), *SECTION_1["1.4 loss"].values(), SECTION_1["1.6 activation"]["tanh"], best,
     final, vgg, vgg_bn,
-]  # fmt: skip
+}  # fmt: skip
 _declared = [run for tables in SECTIONS.values() for runs in tables.values() for run in runs.values()]
 _once = {*landscape_runs.values(), *nearby.values()}  # a figure over four learning rates, and a search
 SEEDS: dict[str, dict[Run, int]] = {
