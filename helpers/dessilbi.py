@@ -27,7 +27,7 @@ import sys
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -547,6 +547,15 @@ def compiled(name: str, source: str):
             aside = shutil.copy(Path(folder, f"{name}.so"), kept.with_suffix(f".{os.getpid()}"))
             os.replace(aside, kept)
     return getattr(torch.ops, name)
+
+
+def compiles(kernel: Callable) -> bool:
+    """Whether this machine has a compiler for what `kernel()` compiles, which it does."""
+    try:
+        kernel()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

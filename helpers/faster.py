@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
+from helpers import winograd
 from helpers.dessilbi import as_rows
 
 NARROW = 16  # input channels; below it a matrix product is no faster than the convolution's own gradient
 SMALL = 4  # places along the longer side of a map; up to it one product for each weight of a filter's window is faster
-UNFOLDED = 2**19  # numbers that are unfolded at a time: 2 MiB, about what a core's cache holds
 
 
 # ------------------------------------------------------------------------------------------ pooling first
@@ -38,21 +38,24 @@ def pool_first(model: nn.Module) -> None:
             chain.add_module(name, layers[name])
 
 
-# ------------------------------------------------------------------------------------------ products of matrices
+# ------------------------------------------------------------------------------------------ convolutions
 
 
-def matmul_convolutions(model: nn.Module, everywhere: bool = False, small_maps: bool = False) -> None:
-    """Makes matrix products of what a model's convolutions compute, the same up to rounding.
+def change_convolutions(model: nn.Module, kind: str = "direct") -> None:
+    """Has a model's convolutions computed otherwise, the same up to rounding.
 
-    Of their weight gradients, on small maps or `everywhere`: up to 4 × 4 these take three quarters as long as oneDNN's
-    own, or less, on any processor; on larger maps only in float32 without AVX-512. Of the whole convolution where each
-    of its windows sees the whole map; and of all `small_maps`, where it depends on the processor what is faster. Left
-    alone are narrow layers, those in groups or dilated, and those padded by anything but a number of zeros.
+    Of any `kind`, their weight gradients on small maps become products of matrices: up to 4 × 4 these take three
+    quarters as long as oneDNN's own, or less, on any processor. So does the whole convolution where each of its windows
+    sees the whole map. With "matmul" all of it does on all small maps, and with "winograd" what `winograd` computes is
+    left to that, in float32; it depends on the processor what is faster. Left alone are narrow layers, those in groups
+    or dilated, and those padded by anything but a number of zeros. Raises RuntimeError if "winograd" lacks a compiler.
     """
+    if kind == "winograd":
+        winograd.kernel()
     for layer in model.modules():
         if type(layer) is nn.Conv2d and layer.in_channels >= NARROW and _is_plain(layer):
-            layer.__class__ = _MatmulConv2d
-            layer.everywhere, layer.small_maps = everywhere, small_maps
+            layer.__class__ = _ChangedConv2d
+            layer.kind = kind
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
@@ -60,35 +63,32 @@ def _is_plain(layer: nn.Conv2d) -> bool:
     return zeros and layer.groups == 1 and layer.dilation == (1, 1)
 
 
-class _MatmulConv2d(nn.Conv2d):
+class _ChangedConv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
-        small = _is_small(images, self.stride)
-        if not (self.everywhere or small):
+        if self.kind == "winograd" and winograd.fits(images, self):
+            return winograd.convolve(images, self.weight, self.bias, self.stride, self.padding)
+        if max(images.shape[2:]) > SMALL or self.stride != (1, 1):
             return super().forward(images)
-        return _Convolve.apply(images, self.weight, self.bias, self.stride, self.padding, small and self.small_maps)
-
-
-def _is_small(images: Tensor, stride) -> bool:
-    return max(images.shape[2:]) <= SMALL and tuple(stride) == (1, 1)
+        return _Convolve.apply(images, self.weight, self.bias, self.padding, self.kind != "direct")
 
 
 class _Convolve(torch.autograd.Function):
-    """A convolution with the gradient of its weights by `weight_gradient`; as products of matrices if it is `in_whole`,
+    """A convolution of stride 1 with the gradient of its weights by tap; as products of matrices if it is `in_whole`,
     and else as a linear layer where it is one."""
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # only where autocast is on
-    def forward(ctx, images, weight, bias, stride, padding, in_whole):
+    def forward(ctx, images, weight, bias, padding, in_whole):
         by_tap = in_whole and images.dtype != torch.bfloat16
-        matrix = None if by_tap else _as_matrix(weight, images.shape[2:], stride, padding)
+        matrix = None if by_tap else _as_matrix(weight, images.shape[2:], padding)
         ctx.save_for_backward(images, weight, matrix)
-        ctx.has_bias, ctx.stride, ctx.padding, ctx.in_whole = bias is not None, stride, padding, in_whole
+        ctx.has_bias, ctx.padding, ctx.in_whole = bias is not None, padding, in_whole
         if matrix is not None:
             outputs = _product(images, matrix.T)
         elif in_whole:
             outputs = _products(images, weight, padding)
         else:
-            return nn.functional.conv2d(images, weight, bias, stride, padding)
+            return nn.functional.conv2d(images, weight, bias, padding=padding)
         return outputs if bias is None else outputs.add_(bias[:, None, None])
 
     @staticmethod
@@ -106,22 +106,22 @@ class _Convolve(torch.autograd.Function):
             rest = [side - 1 - p for side, p in zip(weight.shape[2:], ctx.padding)]
             given = _products(gradient, weight.flip(2, 3).transpose(0, 1), rest)
         elif of_images:
-            given = torch.nn.grad.conv2d_input(images.shape, weight, gradient, ctx.stride, ctx.padding)
+            given = torch.nn.grad.conv2d_input(images.shape, weight, gradient, padding=ctx.padding)
         return (
             given,
-            weight_gradient(images, gradient, weight.shape[2:], ctx.stride, ctx.padding) if of_weight else None,
+            weight_gradient(images, gradient, weight.shape[2:], ctx.padding) if of_weight else None,
             gradient.sum((0, 2, 3)) if ctx.has_bias and of_bias else None,
-            None, None, None,
+            None, None,
         )  # fmt: skip
 
 
-def _as_matrix(weight: Tensor, sides, stride, padding) -> Tensor | None:
+def _as_matrix(weight: Tensor, sides, padding) -> Tensor | None:
     """The matrix (H·W·O, H·W·C) of a convolution of which each window sees the whole map, H by W; of others, None.
 
     On VGG-A's maps of 2 × 2 a product with it takes half as long as the convolution.
     """
     sees_all = all(k == 2 * p + 1 and side <= p + 1 for k, side, p in zip(weight.shape[2:], sides, padding))
-    if tuple(stride) != (1, 1) or not sees_all:
+    if not sees_all:
         return None
     (high, wide), (down, right), window = sides, padding, weight.permute(0, 2, 3, 1)
     matrix = weight.new_empty(high, wide, len(weight), high, wide, weight.shape[1])
@@ -143,7 +143,7 @@ def _products(maps: Tensor, weight: Tensor, padding) -> Tensor:
     In bfloat16 as one, since a sum over several would be rounded at each.
     """
     if maps.dtype == torch.bfloat16:
-        windows = _windows(_padded(maps, padding), weight.shape[2:], (1, 1))
+        windows = _windows(_padded(maps, padding), weight.shape[2:])
         outputs = windows.flatten(3).flatten(0, 2) @ weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
         return outputs.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
     pixels = maps.permute(2, 3, 0, 1).contiguous()
@@ -161,43 +161,33 @@ def _padded(maps: Tensor, padding) -> Tensor:
     return nn.functional.pad(last, (0, 0, right, right, down, down)).contiguous()
 
 
-def _windows(padded: Tensor, kernel, stride) -> Tensor:
+def _windows(padded: Tensor, kernel) -> Tensor:
     """A view of each window of maps (N, H, W, C): (N, rows, columns, high, wide · C).
 
     A row of a window is contiguous in memory: `wide` pixels with all their channels.
     """
     (count, height, width, channels), (high, wide) = padded.shape, kernel
-    rows, columns = (height - high) // stride[0] + 1, (width - wide) // stride[1] + 1
     row = width * channels  # not `padded.stride()`, which means nothing along a dimension of one
-    steps = (height * row, row * stride[0], channels * stride[1], row, 1)
-    return padded.as_strided((count, rows, columns, high, wide * channels), steps)
+    shape = (count, height - high + 1, width - wide + 1, high, wide * channels)
+    return padded.as_strided(shape, (height * row, row, channels, row, 1))
 
 
-def weight_gradient(images: Tensor, gradient: Tensor, kernel, stride, padding) -> Tensor:
-    """The gradient (O, C, *kernel) of a convolution's weights from its input (N, C, H, W) and its output's (N, O, …).
+def weight_gradient(images: Tensor, gradient: Tensor, kernel, padding) -> Tensor:
+    """The gradient (O, C, *kernel) of a convolution's weights from its input (N, C, H, W) and its output's (N, O, …),
+    of stride 1; channels-last in memory.
 
-    In memory it is channels-last.
-    """
-    if _is_small(images, stride):
-        return _by_tap(images.permute(2, 3, 0, 1), gradient.permute(2, 3, 0, 1), kernel, padding)
-    return _unfolded(images, gradient, kernel, stride, padding)
-
-
-def _by_tap(images: Tensor, gradient: Tensor, kernel, padding) -> Tensor:
-    """One product for each weight of the window, over the places where it meets the map and no padding; in float32 one
+    One product for each weight of the window, over the places where it meets the map and no padding; in float32 one
     for each row of these, added up.
-
-    Both maps come with their places first: (H, W, N, channels).
     """
-    images, gradient = images.contiguous(), gradient.contiguous()
+    pixels, theirs = (maps.permute(2, 3, 0, 1).contiguous() for maps in (images, gradient))
     # Weights are in float32, so that the copy makes the step from bfloat16 on the way.
     dtype = torch.promote_types(gradient.dtype, torch.float32)
-    total = gradient.new_zeros(gradient.shape[3], *kernel, images.shape[3], dtype=dtype)
-    for i, j, pixels, theirs in _meetings(images, gradient, kernel, padding):
+    total = gradient.new_zeros(gradient.shape[1], *kernel, images.shape[1], dtype=dtype)
+    for i, j, some, its in _meetings(pixels, theirs, kernel, padding):
         if dtype != gradient.dtype:
-            total[:, i, j] = theirs.flatten(0, 2).T @ pixels.flatten(0, 2)
+            total[:, i, j] = its.flatten(0, 2).T @ some.flatten(0, 2)
             continue
-        for row, its_row in zip(pixels, theirs):  # nothing is copied: a row's pixels lie together
+        for row, its_row in zip(some, its):  # nothing is copied: a row's pixels lie together
             total[:, i, j].addmm_(_as_rows(its_row).T, _as_rows(row))
     return total.permute(0, 3, 1, 2)
 
@@ -221,18 +211,6 @@ def _meeting(inputs: int, outputs: int, shift: int) -> tuple[slice, slice]:
     """Along one side: the inputs that lie `shift` after an output, and these outputs."""
     first, last = max(0, shift), max(0, shift, min(inputs, outputs + shift))
     return slice(first, last), slice(first - shift, last - shift)
-
-
-def _unfolded(images: Tensor, gradient: Tensor, kernel, stride, padding) -> Tensor:
-    """One row of the unfolded input for each place of each image, as many columns as a filter has weights; some images
-    at a time, so that what is unfolded stays in the cache."""
-    padded, outputs = _padded(images, padding), gradient.permute(0, 2, 3, 1).contiguous()
-    (high, wide), channels, (_, rows, columns, filters) = kernel, padded.shape[3], outputs.shape
-    total = gradient.new_zeros(filters, high * wide * channels)
-    count = max(1, UNFOLDED // (rows * columns * high * wide * channels))
-    for some, theirs in zip(padded.split(count), outputs.split(count)):
-        total.addmm_(theirs.flatten(0, 2).T, _windows(some, kernel, stride).reshape(-1, total.shape[1]))
-    return total.view(filters, high, wide, channels).permute(0, 3, 1, 2)
 
 
 # ------------------------------------------------------------------------------------------ optimizers

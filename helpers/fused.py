@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from helpers.dessilbi import compiled
+from helpers.dessilbi import compiled, compiles
 from helpers.models import Residual
 
 CHANNELS = 32  # a multiple of it fills vector registers; of fewer channels torch's own passes are faster
@@ -227,11 +227,7 @@ def _kernel():
 
 def available() -> bool:
     """Whether this machine has a compiler; compiles, once."""
-    try:
-        _kernel()
-    except RuntimeError:
-        return False
-    return True
+    return compiles(_kernel)
 
 
 # ------------------------------------------------------------------------------------------ the function

@@ -72,7 +72,7 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 
     def build(state: dict):
         """Trainer, batches, probes and how it began, from `state`: a checkpoint, or a beginning without weights."""
-        engine = training.Engine(**state["engine"])
+        engine = training.Engine.of(state["engine"])
         torch.set_num_threads(engine.threads)
         batches = training.make_batches(run, dataset, engine.device)
         trainer, watching = training.Trainer(run, engine, len(batches), **given), _probes(run, len(batches))

@@ -7,12 +7,12 @@ import math
 import time
 import timeit
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 from torch import nn
 
-from helpers import bregman, data, dessilbi, faster, fused, models
+from helpers import bregman, data, dessilbi, faster, fused, models, winograd
 
 LOSSES = {"cross_entropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}
 FINGERPRINT_STEPS = 5
@@ -32,17 +32,21 @@ class Stopped(Exception):
 class Engine:
     """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads.
 
-    Convolutions are torch's own ("convolution") or products of matrices ("matmul", see `faster`): `weight_gradients` on
-    maps that aren't small, `small_maps` in whole. `fused`: batch norm, pool and ReLU are one pass (see `fused`).
+    `convolutions`: "direct", torch's own; "matmul", products of matrices on small maps; or "winograd", these and fewer
+    multiplications on others (see `faster`). `fused`: batch norm, pool and ReLU are one pass (see `fused`).
     """
 
     device: str = "cpu"
     precision: str = "float32"
     memory_format: str = "contiguous"
     threads: int = 1
-    weight_gradients: str = "convolution"
-    small_maps: str = "convolution"
+    convolutions: str = "direct"
     fused: bool = False
+
+    @classmethod
+    def of(cls, said: dict) -> "Engine":
+        """The engine that a checkpoint names; of an older revision of the code, without what is no longer there."""
+        return cls(**{field.name: said[field.name] for field in fields(cls) if field.name in said})
 
     def place(self, what):
         """A model or a batch of images, moved to the device in the engine's memory format."""
@@ -69,9 +73,9 @@ def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "
     engines = [Engine(device, each, "contiguous", threads) for each in precisions]
     channels_last = [Engine(device, each, "channels_last", threads) for each in precisions]
     if device == "cpu":
-        plain = [each for each in channels_last if each.precision == "float32"]
-        channels_last += [replace(each, weight_gradients="matmul") for each in plain]
-        channels_last += [replace(each, small_maps="matmul") for each in channels_last]
+        plain = [each for each in channels_last if each.precision == "float32" and winograd.available()]
+        channels_last += [replace(each, convolutions="matmul") for each in channels_last]
+        channels_last += [replace(each, convolutions="winograd") for each in plain]
         channels_last = [replace(each, fused=fused.available()) for each in channels_last]
     engines += channels_last
     shape = (1, 28, 28) if run.data == "mnist" else (3, 32, 32)
@@ -165,8 +169,7 @@ class Trainer:
         self.model = engine.place(model)
         faster.pool_first(self.model)
         if engine.device == "cpu":
-            everywhere, small_maps = (each == "matmul" for each in (engine.weight_gradients, engine.small_maps))
-            faster.matmul_convolutions(self.model, everywhere, small_maps)
+            faster.change_convolutions(self.model, engine.convolutions)
         if engine.fused:
             fused.fuse(self.model)
         parameters = dict(self.model.named_parameters())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers import dessilbi, faster, models
+from tests.test_dessilbi import needs_compiler
 
 NETWORKS = {
     "LeNet": ("LeNet", {}), "MyNet": ("MyNet", {}), "MyNet, tanh": ("MyNet", {"activation": "tanh"}),
@@ -111,10 +112,10 @@ def test_what_is_no_relu_before_a_max_pool_stays(layers):
     assert kinds(model) == before
 
 
-# ------------------------------------------------------------------------------------------ products of matrices
+# ------------------------------------------------------------------------------------------ convolutions
 
 
-def by_hand(images, gradient, kernel, stride, padding):
+def by_hand(images, gradient, kernel, padding):
     """The weight gradient of a convolution, number by number from its definition."""
     images = nn.functional.pad(images, (padding[1], padding[1], padding[0], padding[0]))
     result = torch.zeros(gradient.shape[1], images.shape[1], *kernel, dtype=images.dtype)
@@ -122,34 +123,31 @@ def by_hand(images, gradient, kernel, stride, padding):
         for j in range(kernel[1]):
             for y in range(gradient.shape[2]):
                 for x in range(gradient.shape[3]):
-                    pixels = images[:, :, y * stride[0] + i, x * stride[1] + j]
+                    pixels = images[:, :, y + i, x + j]
                     result[:, :, i, j] += gradient[:, :, y, x].T @ pixels
     return result
 
 
 few, sides, paddings = st.integers(1, 3), st.integers(1, 6), st.integers(0, 3)  # sides of small maps and above
-strides, layouts = st.sampled_from([(1, 1), (2, 1)]), st.sampled_from([torch.contiguous_format, torch.channels_last])
+layouts = st.sampled_from([torch.contiguous_format, torch.channels_last])
 
 
 @settings(max_examples=80, deadline=None)
-@given(few, few, few, st.tuples(sides, sides), strides,
-       st.tuples(paddings, paddings), st.tuples(sides, sides), st.sampled_from([1, 50, 2**19]), layouts)  # fmt: skip
-@example(1, 1, 1, (6, 1), (1, 1), (3, 0), (1, 1), 50, torch.contiguous_format)  # a place at which it sees padding alone
-def test_the_weight_gradient_is_that_of_the_definition(n, c, o, kernel, stride, padding, map_, unfolded, layout):
+@given(few, few, few, st.tuples(sides, sides), st.tuples(paddings, paddings), st.tuples(sides, sides), layouts)
+@example(1, 1, 1, (6, 1), (3, 0), (1, 1), torch.contiguous_format)  # a place at which it sees padding alone
+def test_the_weight_gradient_is_that_of_the_definition(n, c, o, kernel, padding, map_, layout):
     assume(all(k <= side + 2 * p for k, side, p in zip(kernel, map_, padding)))
     images = torch.randn(n, c, *map_, dtype=torch.float64).to(memory_format=layout)
-    shape = nn.functional.conv2d(images, images.new_zeros(o, c, *kernel), stride=stride, padding=padding).shape
+    shape = nn.functional.conv2d(images, images.new_zeros(o, c, *kernel), padding=padding).shape
     gradient = torch.randn(shape, dtype=torch.float64).to(memory_format=layout)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faster, "UNFOLDED", unfolded)  # from one image at a time to all at once
-        ours = faster.weight_gradient(images, gradient, kernel, stride, padding)
-    torch.testing.assert_close(ours, by_hand(images, gradient, kernel, stride, padding), rtol=0, atol=1e-12)
+    ours = faster.weight_gradient(images, gradient, kernel, padding)
+    torch.testing.assert_close(ours, by_hand(images, gradient, kernel, padding), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("everywhere, small_maps", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("kind", ["direct", "matmul"])
 @networks
-def test_with_matrix_products_a_network_learns_the_same(name, options, everywhere, small_maps):
-    model, changed = two(name, options, lambda model: faster.matmul_convolutions(model, everywhere, small_maps))
+def test_with_matrix_products_a_network_learns_the_same(name, options, kind):
+    model, changed = two(name, options, lambda model: faster.change_convolutions(model, kind))
     images = images_for(name, 3).double()
     (losses, gradients), (others, theirs) = (trained(each.double(), images) for each in (model, changed))
     assert losses == pytest.approx(others, rel=1e-12)
@@ -157,25 +155,29 @@ def test_with_matrix_products_a_network_learns_the_same(name, options, everywher
         torch.testing.assert_close(theirs[name], gradient, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("side", [4, 5])
-def test_weight_gradients_lie_in_memory_as_channels_last_weights_do(side):
-    layer = nn.Conv2d(16, 4, 3).to(memory_format=torch.channels_last)
-    faster.matmul_convolutions(layer, everywhere=True)
+@pytest.mark.parametrize(
+    "side, kind", [(4, "direct"), (4, "matmul"), pytest.param(8, "winograd", marks=needs_compiler)]
+)
+def test_weight_gradients_lie_in_memory_as_channels_last_weights_do(side, kind):
+    layer = nn.Conv2d(16, 8, 3).to(memory_format=torch.channels_last)
+    faster.change_convolutions(layer, kind)
     layer(torch.randn(2, 16, side, side)).sum().backward()
     assert layer.weight.grad.is_contiguous(memory_format=torch.channels_last)
 
 
 # Of 3 × 3 weights on a map of 4 × 4, the three of a column meet 3, 4 and 3 rows of places.
-@pytest.mark.parametrize("everywhere, small_maps, side, dtype, products", [
-    (False, False, 4, torch.float32, 30), (False, True, 4, torch.float32, 90), (True, False, 4, torch.float32, 30),
-    (False, False, 2, torch.float32, 2 + 12), (False, True, 2, torch.float32, 36),
-    (False, False, 4, torch.bfloat16, 9), (False, True, 4, torch.bfloat16, 2 + 9),
-    (False, False, 2, torch.bfloat16, 2 + 9), (False, True, 2, torch.bfloat16, 2 + 9),
-    (False, False, 5, torch.float32, 0), (False, True, 5, torch.float32, 0), (True, True, 5, torch.float32, 1),
+@pytest.mark.parametrize("kind, side, dtype, products", [
+    ("direct", 4, torch.float32, 30), ("matmul", 4, torch.float32, 90),
+    ("direct", 2, torch.float32, 2 + 12), ("matmul", 2, torch.float32, 36),
+    ("direct", 4, torch.bfloat16, 9), ("matmul", 4, torch.bfloat16, 2 + 9),
+    ("direct", 2, torch.bfloat16, 2 + 9), ("matmul", 2, torch.bfloat16, 2 + 9),
+    ("direct", 5, torch.float32, 0), ("matmul", 5, torch.float32, 0),
+    pytest.param("winograd", 2, torch.float32, 36, marks=needs_compiler),
+    pytest.param("winograd", 4, torch.float32, 0, marks=needs_compiler),
 ])  # fmt: skip
-def test_small_maps_take_a_product_for_each_weight_of_the_window(everywhere, small_maps, side, dtype, products):
-    layer = nn.Conv2d(16, 4, 3, padding=1).to(dtype)
-    faster.matmul_convolutions(layer, everywhere, small_maps)
+def test_small_maps_take_a_product_for_each_weight_of_the_window(kind, side, dtype, products):
+    layer = nn.Conv2d(16, 8, 3, padding=1).to(dtype)
+    faster.change_convolutions(layer, kind)
     images = torch.randn(2, 16, side, side, dtype=dtype, requires_grad=True)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
         layer(images).sum().backward()
@@ -195,7 +197,7 @@ def test_a_convolution_made_of_products_is_a_convolution(n, o, kernel, padding, 
                 numbers.copy_(numbers.mul(8).round().clamp(-8, 8).div(8))
     images.requires_grad_()
     results = []
-    for change in (lambda layer: None, functools.partial(faster.matmul_convolutions, small_maps=True)):
+    for change in (lambda layer: None, functools.partial(faster.change_convolutions, kind="matmul")):
         change(layer)
         outputs = layer(images)
         eighths = torch.arange(outputs.numel()).remainder(17).sub(8).div(8).view(outputs.shape).to(dtype)
@@ -213,9 +215,9 @@ def test_where_each_window_sees_the_whole_map_a_convolution_is_a_matrix(kernel, 
     layer, images = nn.Conv2d(16, 4, kernel, padding=padding).double(), torch.randn(3, 16, *map_, dtype=torch.float64)
     changed, others = copy.deepcopy(layer), images.clone().requires_grad_()
     images.requires_grad_()
-    faster.matmul_convolutions(changed)
+    faster.change_convolutions(changed)
     outputs, theirs = layer(images), changed(others)
-    matrix = faster._as_matrix(layer.weight, map_, (1, 1), padding)
+    matrix = faster._as_matrix(layer.weight, map_, padding)
     assert matrix.shape == (4 * map_[0] * map_[1], 16 * map_[0] * map_[1])
     torch.testing.assert_close(theirs, outputs, rtol=0, atol=1e-12)
     for each in (outputs, theirs):
@@ -225,19 +227,20 @@ def test_where_each_window_sees_the_whole_map_a_convolution_is_a_matrix(kernel, 
         torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("kernel, stride, padding, map_", [
-    ((3, 3), (1, 1), (1, 1), (3, 2)), ((3, 3), (2, 2), (1, 1), (2, 2)), ((3, 3), (1, 1), (0, 0), (3, 3)),
-    ((4, 4), (1, 1), (1, 1), (2, 2)),
+@pytest.mark.parametrize("kernel, padding, map_", [
+    ((3, 3), (1, 1), (3, 2)), ((3, 3), (0, 0), (3, 3)), ((4, 4), (1, 1), (2, 2)),
 ], ids=str)  # fmt: skip
-def test_other_convolutions_are_no_matrix(kernel, stride, padding, map_):
-    assert faster._as_matrix(torch.ones(4, 16, *kernel), map_, stride, padding) is None
+def test_other_convolutions_are_no_matrix(kernel, padding, map_):
+    assert faster._as_matrix(torch.ones(4, 16, *kernel), map_, padding) is None
 
 
-@pytest.mark.parametrize("side, small_maps", [(2, False), (4, False), (4, True)])
-def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32(side, small_maps):
+@pytest.mark.parametrize("side, kind", [
+    (2, "direct"), (4, "direct"), (4, "matmul"), pytest.param(8, "winograd", marks=needs_compiler),
+])  # fmt: skip
+def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32(side, kind):
     layer, images = nn.Conv2d(64, 32, 3, padding=1), torch.randn(8, 64, side, side)
     changed = copy.deepcopy(layer)
-    faster.matmul_convolutions(changed, small_maps=small_maps)
+    faster.change_convolutions(changed, kind)
     for each in (layer, changed):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             outputs = each(images)
@@ -249,21 +252,27 @@ def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32(side, smal
         assert (parameter.grad - theirs).norm() < 0.01 * theirs.norm()
 
 
-@pytest.mark.parametrize("small_maps", [False, True])
+each_kind = pytest.mark.parametrize("side, kind", [
+    (4, "direct"), (4, "matmul"), pytest.param(8, "winograd", marks=needs_compiler),
+])  # fmt: skip
+
+
+@each_kind
 @pytest.mark.parametrize("frozen", ["images", "weight", "bias"])
-def test_what_needs_no_gradient_gets_none(frozen, small_maps):
-    layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 4, 4, requires_grad=True)
-    faster.matmul_convolutions(layer, small_maps=small_maps)
+def test_what_needs_no_gradient_gets_none(frozen, side, kind):
+    layer, images = nn.Conv2d(16, 8, 3), torch.randn(2, 16, side, side, requires_grad=True)
+    faster.change_convolutions(layer, kind)
     leaves = {"images": images, "weight": layer.weight, "bias": layer.bias}
     leaves[frozen].requires_grad_(False)
     layer(images).sum().backward()
     assert [name for name, leaf in leaves.items() if leaf.grad is None] == [frozen]
 
 
-def test_a_convolution_without_bias():
-    layer = nn.Conv2d(16, 4, 3, bias=False)
-    faster.matmul_convolutions(layer)
-    layer(torch.randn(2, 16, 4, 4)).sum().backward()
+@each_kind
+def test_a_convolution_without_bias(side, kind):
+    layer = nn.Conv2d(16, 8, 3, bias=False)
+    faster.change_convolutions(layer, kind)
+    layer(torch.randn(2, 16, side, side)).sum().backward()
     assert layer.weight.grad.abs().sum() > 0
 
 
@@ -273,13 +282,14 @@ def test_a_convolution_without_bias():
 ], ids=str)  # fmt: skip
 def test_other_convolutions_are_left_alone(layer):
     kind = type(layer)
-    faster.matmul_convolutions(nn.Sequential(layer))
+    faster.change_convolutions(nn.Sequential(layer))
     assert type(layer) is kind
 
 
-def test_a_second_derivative_is_refused_rather_than_wrong():
-    layer, images = nn.Conv2d(16, 4, 3), torch.randn(2, 16, 4, 4)
-    faster.matmul_convolutions(layer)
+@each_kind
+def test_a_second_derivative_is_refused_rather_than_wrong(side, kind):
+    layer, images = nn.Conv2d(16, 8, 3), torch.randn(2, 16, side, side)
+    faster.change_convolutions(layer, kind)
     (gradient,) = torch.autograd.grad(layer(images).square().sum(), layer.weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()

@@ -654,7 +654,7 @@ def test_an_engine_chosen_among_fewer_is_timed_again(store, monkeypatch):
     monkeypatch.setattr(training, "choose_engine", lambda *options: training.Engine())
     making._engine(run, store, runner.Settings())
     ((described, engine),) = json.loads(path.read_text()).items()
-    del engine["weight_gradients"]
+    del engine["convolutions"]
     path.write_text(json.dumps({described: engine}))
     monkeypatch.setattr(training, "choose_engine", lambda *options: training.Engine(threads=7))
     assert making._engine(run, store, runner.Settings()).threads == 7

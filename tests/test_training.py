@@ -4,13 +4,14 @@ stopped anywhere ends bit for bit like one never stopped."""
 import dataclasses
 import io
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from helpers import data, experiments, fused, models, training
+from helpers import data, experiments, fused, models, training, winograd
 from helpers.experiments import Cyclic, Run, Steps, replace
 from helpers.training import Engine, Trainer, fit
 from tests.test_dessilbi import needs_compiler
@@ -570,16 +571,23 @@ def test_an_engine_computes_in_its_precision_and_keeps_weights_and_losses_in_flo
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("kind", ["matmul", pytest.param("winograd", marks=needs_compiler)])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_weight_gradients_by_matrix_products_train_to_the_same_losses(tiny, layout):
+def test_convolutions_of_each_kind_train_to_the_same_losses(tiny, layout, kind):
     losses = {}
-    for kind in ("convolution", "matmul"):
-        trainer, batches = begin(replace(MYNET, epochs=1), tiny, Engine(memory_format=layout, weight_gradients=kind))
+    for each in ("direct", kind):
+        trainer, batches = begin(replace(MYNET, epochs=1), tiny, Engine(memory_format=layout, convolutions=each))
         first, second = (layer for layer in trainer.model.modules() if isinstance(layer, nn.Conv2d))
-        assert type(first) is nn.Conv2d and second.everywhere == (kind == "matmul")  # the first is too narrow
-        losses[kind] = [trainer.step_on(trainer.engine.place(images), labels)[0].item()
+        assert type(first) is nn.Conv2d and second.kind == each  # the first is too narrow
+        losses[each] = [trainer.step_on(trainer.engine.place(images), labels)[0].item()
                         for images, labels in map(batches, range(3))]  # fmt: skip
-    assert losses["matmul"] == pytest.approx(losses["convolution"], rel=1e-4)
+    assert losses[kind] == pytest.approx(losses["direct"], rel=1e-4)
+
+
+def test_an_engine_of_an_older_revision_is_read_without_what_is_gone():
+    engine = Engine(precision="bfloat16", threads=2)
+    assert Engine.of({**asdict(engine), "weight_gradients": "matmul"}) == engine
+    assert Engine.of({"device": "cpu"}) == Engine()
 
 
 def test_a_trainer_pools_before_relu(tiny):
@@ -590,9 +598,9 @@ def test_a_trainer_pools_before_relu(tiny):
 
 def candidates(fused):
     contiguous = [Engine("cpu", precision, "contiguous", 1) for precision in ("float32", "bfloat16")]
-    kinds = [("float32", "convolution"), ("bfloat16", "convolution"), ("float32", "matmul")]
-    return contiguous + [Engine("cpu", precision, "channels_last", 1, gradients, small_maps, fused)
-                         for precision, gradients in kinds for small_maps in ("convolution", "matmul")]  # fmt: skip
+    kinds = [("float32", "direct"), ("float32", "matmul"), ("bfloat16", "direct"), ("bfloat16", "matmul")]
+    kinds += [("float32", "winograd")] * fused  # it takes a compiler as well
+    return contiguous + [Engine("cpu", precision, "channels_last", 1, kind, fused) for precision, kind in kinds]
 
 
 @pytest.fixture
@@ -620,20 +628,24 @@ def steps_that_take(monkeypatch, seconds, loss):
     pytest.param(engine, marks=needs_compiler) for engine in candidates(True))], ids=str)  # fmt: skip
 def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest):
     emulated(False)
-    monkeypatch.setattr(fused, "available", lambda: fastest.fused)
+    for each in (fused, winograd):
+        monkeypatch.setattr(each, "available", lambda: fastest.fused)
     steps_that_take(monkeypatch, lambda engine: 0.001 if engine == fastest else 0.05, lambda engine: 2.3)
     assert training.choose_engine(LENET) == fastest
 
 
-def test_without_a_compiler_nothing_is_fused(monkeypatch):
+def test_without_a_compiler_nothing_is_compiled(monkeypatch):
     def missing():
         raise RuntimeError("needs a C++ compiler and ninja (pip install ninja): none")
 
     monkeypatch.setattr(fused, "_kernel", missing)
-    assert not fused.available()
-    with pytest.raises(RuntimeError, match=r"^needs a C\+\+ compiler"):
-        fused.fuse(nn.Sequential())
-    assert not training.choose_engine(LENET).fused
+    monkeypatch.setattr(winograd, "kernel", missing)
+    assert not fused.available() and not winograd.available()
+    for engine in (Engine(fused=True), Engine(convolutions="winograd")):
+        with pytest.raises(RuntimeError, match=r"^needs a C\+\+ compiler"):
+            Trainer(LENET, engine, steps=1)
+    chosen = training.choose_engine(MYNET)
+    assert not chosen.fused and chosen.convolutions != "winograd"
 
 
 def test_a_gpu_is_filled_with_work_to_choose_for_it(monkeypatch, emulated):
