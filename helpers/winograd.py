@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from helpers.dessilbi import compiled, compiles
 
 # Points at which the polynomials of a tile are multiplied; the last is infinity. The fewest digits are lost with points
-# near one, in pairs of either sign: of these, a third of what Lavin and Gray's 0, ±1, ±2 lose.
+# near one, in pairs of either sign: of these, less than half of what Lavin and Gray's 0, ±1, ±2 lose.
 POINTS = {4: (0, 1, -1), 6: (0, Fraction(3, 4), -Fraction(3, 4), Fraction(3, 2), -Fraction(3, 2))}
 TILES = ((2, 3), (4, 3), (2, 5))  # (m, r)
 SMALL = 4  # outputs along a side up to which tiles of 3 × 3 filters have 2: few tiles make flat matrices
