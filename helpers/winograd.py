@@ -2,7 +2,8 @@
 
 Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016): the m × m
 outputs of a tile d and a filter g of r × r weights are A' [(G g G') ⊙ (B' d B)] A, for which (m + r − 1)²
-multiplications do, not m² r². Over all tiles of a map and all channels they are (m + r − 1)² products of matrices.
+multiplications do, not m² r². Over all tiles and channels they are (m + r − 1)² products of matrices, one for each
+plane: one of the numbers of each spread tile B' d B.
 """
 
 import functools
@@ -157,11 +158,13 @@ void gather(const Tensor& planes, const Tensor& maps, const std::optional<Tensor
   });
 }
 
+// The transforms of a kind of tile, of which `what` or `of_filters` chooses one
 template <int m, int r>
-struct Of {
+struct Transforms {
   using T = Tile<m, r>;
   static constexpr int p = m + r - 1;
-  static Tensor from(const Tensor& maps, int64_t what, int64_t down, int64_t right, int64_t high, int64_t across) {
+  static Tensor spread_any(const Tensor& maps, int64_t what, int64_t down, int64_t right, int64_t high,
+                           int64_t across) {
     switch (what) {
       case 0: return spread<T::images, p, p, m>(maps, down, right, high, across);
       case 1: return spread<T::gradients, p, m, m>(maps, 0, 0, high, across);
@@ -169,8 +172,8 @@ struct Of {
       default: return spread<T::turned, p, r, r>(maps, 0, 0, 1, 1);
     }
   }
-  static void into(const Tensor& planes, const Tensor& maps, const std::optional<Tensor>& bias, bool of_filters,
-                   int64_t high, int64_t across) {
+  static void gather_any(const Tensor& planes, const Tensor& maps, const std::optional<Tensor>& bias, bool of_filters,
+                         int64_t high, int64_t across) {
     if (of_filters)
       gather<T::filter_gradients, r, p>(planes, maps, bias, 1, 1);
     else
@@ -182,19 +185,19 @@ struct Of {
   CASES                \
   TORCH_CHECK(false, "no tiles of ", m, " outputs and ", r, " weights");
 
-Tensor from(const Tensor& maps, int64_t m, int64_t r, int64_t what, int64_t down, int64_t right, int64_t high,
-            int64_t across) {
-  DISPATCH(from(maps, what, down, right, high, across))
+Tensor spread_op(const Tensor& maps, int64_t m, int64_t r, int64_t what, int64_t down, int64_t right, int64_t high,
+                 int64_t across) {
+  DISPATCH(spread_any(maps, what, down, right, high, across))
 }
 
-void into(const Tensor& planes, const Tensor& maps, const std::optional<Tensor>& bias, int64_t m, int64_t r,
-          bool of_filters, int64_t high, int64_t across) {
-  DISPATCH(into(planes, maps, bias, of_filters, high, across))
+void gather_op(const Tensor& planes, const Tensor& maps, const std::optional<Tensor>& bias, int64_t m, int64_t r,
+               bool of_filters, int64_t high, int64_t across) {
+  DISPATCH(gather_any(planes, maps, bias, of_filters, high, across))
 }
 
 TORCH_LIBRARY(winograd, library) {
-  library.def("spread", &from);
-  library.def("gather", &into);
+  library.def("spread", &spread_op);
+  library.def("gather", &gather_op);
 }
 
 }  // namespace
@@ -246,7 +249,7 @@ def _tables(m: int, r: int) -> str:
 @functools.cache
 def kernel():
     """The compiled `KERNEL`. Raises RuntimeError where it can't be compiled."""
-    cases = " ".join(f"if (m == {m} && r == {r}) return Of<{m}, {r}>::call;" for m, r in TILES)
+    cases = " ".join(f"if (m == {m} && r == {r}) return Transforms<{m}, {r}>::call;" for m, r in TILES)
     tables = "\n".join(_tables(m, r) for m, r in TILES)
     return compiled("winograd", KERNEL.replace("WIDE", str(WIDE)).replace("TABLES", tables).replace("CASES", cases))
 
