@@ -235,6 +235,21 @@ def test_the_figure_shows_steps_and_epochs(tmp_path):
     assert drawn.count("Sure") == drawn.count("Swift with AVX2") == 1
 
 
+def test_the_figure_shows_epochs_on_the_processor_on_which_ours_is_fastest():
+    def epoch(processor, seconds):
+        took = {"ours": {"seconds": seconds}, "usual": {"seconds": 9.0}, "limit_seconds": 0.5}
+        return {"machine": {"processor": processor}, **took}
+
+    parts = {
+        "epoch LeNet, 1 thread, float32": {**epoch("Slow", 3.0), "elsewhere": {"Swift": epoch("Swift", 2.0)}},
+        "epoch MyNet, 1 thread, float32": {**epoch("Swift", 4.0), "elsewhere": {"Slow": epoch("Slow", 4.5),
+                                                                                 "Half": epoch("Half", 1.0)}},
+    }  # fmt: skip
+    ((title, bars),) = figure._epochs(parts)
+    assert title.endswith("\nSwift")
+    assert [bar[:3] for bar in bars if bar[0] != "usual loop"] == [("LeNet, ours", 2.0, 0.5), ("MyNet, ours", 4.0, 0.5)]
+
+
 def test_a_part_that_fails_leaves_the_others(tmp_path, monkeypatch, capsys):
     def failing(repeats: int) -> dict:
         raise RuntimeError("no such thing\nand more")
