@@ -99,14 +99,15 @@ def test_it_is_a_convolution(n, c, o, kind, padding, map_, layout, bias, transfo
 
 @needs_compiler
 @pytest.mark.parametrize("r, side", [(3, 4), (3, 8), (3, 16), (5, 16)])
-def test_it_rounds_no_worse_than_twice_torchs_own(r, side):
+def test_rounding_loses_no_more_than_a_bit_or_two_beyond_torchs_own(r, side):
     torch.manual_seed(0)
     layer, images = layer_of(256, 256, r, 1, r // 2), torch.randn(4, 256, side, side).relu()
     gradient = torch.randn(4, 256, side, side)
     theirs, torchs = exact(layer, images, gradient), results(layer, images, gradient)
     WINOGRAD(layer)
-    for mine, torchs_own, other in zip(results(layer, images, gradient)[:3], torchs, theirs):
-        assert distance(mine, other) < max(2 * distance(torchs_own, other), 3e-6)
+    outputs, of_images, of_weight = results(layer, images, gradient)[:3]
+    assert distance(outputs, theirs[0]) < 4 * distance(torchs[0], theirs[0])
+    assert all(distance(mine, other) < 2e-6 for mine, other in zip((outputs, of_images, of_weight), theirs))
 
 
 @needs_compiler
