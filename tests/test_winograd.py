@@ -1,5 +1,6 @@
 """Tests of Winograd's convolutions: the transforms are exact in fractions, and the results as near as torch's own."""
 
+import copy
 import functools
 from fractions import Fraction
 
@@ -64,14 +65,7 @@ def distance(one, other):
 
 
 def exact(layer, images, gradient):
-    return results(nn.Conv2d.double(_copy(layer)), images.double(), gradient)
-
-
-def _copy(layer):
-    copy = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
-                     bias=layer.bias is not None)  # fmt: skip
-    copy.load_state_dict(layer.state_dict())
-    return copy
+    return results(copy.deepcopy(layer).double(), images.double(), gradient)
 
 
 @needs_compiler
@@ -134,7 +128,7 @@ def test_what_of_a_network_it_computes(name, computed, monkeypatch):
 
 
 @needs_compiler
-def test_each_thread_gives_the_same_tiles(monkeypatch):
+def test_threads_share_the_tiles():
     layer, images = layer_of(16, 16, 3, 1, 1), torch.randn(3, 16, 9, 9)
     WINOGRAD(layer)
     threads, found = torch.get_num_threads(), []
