@@ -23,6 +23,7 @@ MYNET = Run(model="MyNet", options={"kernels": (1, 1), "hidden": 8, "dropout": 0
 FLOAT32 = Engine()
 BFLOAT16 = Engine(precision="bfloat16", memory_format="channels_last")
 FUSED = dataclasses.replace(BFLOAT16, fused=True)
+WINOGRAD = Engine(memory_format="channels_last", convolutions="winograd", fused=True)
 
 
 def scores(model) -> tuple[float, float]:
@@ -462,8 +463,9 @@ ENDS_ALIKE = {
 
 
 @pytest.mark.parametrize("at", [5, 8])
-@pytest.mark.parametrize("engine", [FLOAT32, BFLOAT16, pytest.param(FUSED, marks=needs_compiler)],
-                         ids=["float32", "bfloat16", "fused"])  # fmt: skip
+@pytest.mark.parametrize("engine", [
+    FLOAT32, BFLOAT16, pytest.param(FUSED, marks=needs_compiler), pytest.param(WINOGRAD, marks=needs_compiler),
+], ids=["float32", "bfloat16", "fused", "winograd"])  # fmt: skip
 @pytest.mark.parametrize("name", ENDS_ALIKE)
 def test_a_run_stopped_and_resumed_ends_bit_for_bit_like_one_never_stopped(name, engine, at, tiny, tiny_digits):
     run = ENDS_ALIKE[name]
