@@ -459,6 +459,7 @@ ENDS_ALIKE = {
     "rmsprop": replace(LENET, optimizer="rmsprop", momentum=0, lr=1e-3, epochs=2),
     "dropout": MYNET,
     "dropout, adam": replace(MYNET, optimizer="adam", momentum=0, lr=1e-3),
+    "3 × 3": replace(MYNET, options={**MYNET.options, "kernels": (3, 3)}),
 }
 
 
@@ -576,9 +577,10 @@ def test_an_engine_computes_in_its_precision_and_keeps_weights_and_losses_in_flo
 @pytest.mark.parametrize("kind", ["matmul", pytest.param("winograd", marks=needs_compiler)])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_convolutions_of_each_kind_train_to_the_same_losses(tiny, layout, kind):
-    losses = {}
+    # Without dropout, which takes its random numbers in the order of memory.
+    run, losses = replace(MYNET, options={**MYNET.options, "kernels": (3, 3), "dropout": 0.0}, epochs=1), {}
     for each in ("direct", kind):
-        trainer, batches = begin(replace(MYNET, epochs=1), tiny, Engine(memory_format=layout, convolutions=each))
+        trainer, batches = begin(run, tiny, Engine(memory_format=layout, convolutions=each))
         first, second = (layer for layer in trainer.model.modules() if isinstance(layer, nn.Conv2d))
         assert type(first) is nn.Conv2d and second.kind == each  # the first is too narrow
         losses[each] = [trainer.step_on(trainer.engine.place(images), labels)[0].item()
