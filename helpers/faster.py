@@ -120,8 +120,7 @@ def _as_matrix(weight: Tensor, sides, padding) -> Tensor | None:
 
     On VGG-A's maps of 2 × 2 a product with it takes half as long as the convolution.
     """
-    sees_all = all(k == 2 * p + 1 and side <= p + 1 for k, side, p in zip(weight.shape[2:], sides, padding))
-    if not sees_all:
+    if not all(k == 2 * p + 1 and side <= p + 1 for k, side, p in zip(weight.shape[2:], sides, padding)):
         return None
     (high, wide), (down, right), window = sides, padding, weight.permute(0, 2, 3, 1)
     matrix = weight.new_empty(high, wide, len(weight), high, wide, weight.shape[1])
