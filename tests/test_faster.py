@@ -2,6 +2,9 @@
 
 import copy
 import functools
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers import dessilbi, faster, models
+from helpers import dessilbi, faster, models, records
 from tests.test_dessilbi import needs_compiler
 
 NETWORKS = {
@@ -45,6 +48,42 @@ def trained(model, images, steps=2):
         optimizer.step()
         losses.append(loss.item())
     return losses, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+
+STEPS = """
+import resource, torch
+from helpers import faster
+if {kept}:
+    faster.keep_memory()
+def step():
+    activations = [torch.ones(1000, 1000) for layer in range(10)]  # 4 MB each
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_that_is_freed_is_kept_for_the_next_step():
+    pages = {kept: int(subprocess.run([sys.executable, "-c", STEPS.format(kept=kept)], cwd=records.ROOT, text=True,
+                                      capture_output=True, check=True).stdout) for kept in (True, False)}  # fmt: skip
+    assert pages[True] < 2000 < 20_000 < pages[False]  # of 4 KiB: at first one step's, and then none
+
+
+@pytest.mark.parametrize("library", [object(), None])
+def test_where_there_is_no_glibc_memory_is_left_alone(monkeypatch, library):
+    def missing(name):
+        if library is None:
+            raise TypeError
+        return library
+
+    monkeypatch.setattr(faster.ctypes, "CDLL", missing)
+    faster.keep_memory()
 
 
 # ------------------------------------------------------------------------------------------ pooling first
@@ -159,7 +198,7 @@ def test_with_matrix_products_a_network_learns_the_same(name, options, kind):
     "side, kind", [(4, "direct"), (4, "matmul"), pytest.param(8, "winograd", marks=needs_compiler)]
 )
 def test_weight_gradients_lie_in_memory_as_channels_last_weights_do(side, kind):
-    layer = nn.Conv2d(16, 8, 3).to(memory_format=torch.channels_last)
+    layer = nn.Conv2d(16, 16, 3).to(memory_format=torch.channels_last)
     faster.change_convolutions(layer, kind)
     layer(torch.randn(2, 16, side, side)).sum().backward()
     assert layer.weight.grad.is_contiguous(memory_format=torch.channels_last)
@@ -176,7 +215,7 @@ def test_weight_gradients_lie_in_memory_as_channels_last_weights_do(side, kind):
     pytest.param("winograd", 4, torch.float32, 0, marks=needs_compiler),
 ])  # fmt: skip
 def test_small_maps_take_a_product_for_each_weight_of_the_window(kind, side, dtype, products):
-    layer = nn.Conv2d(16, 8, 3, padding=1).to(dtype)
+    layer = nn.Conv2d(16, 16, 3, padding=1).to(dtype)
     faster.change_convolutions(layer, kind)
     images = torch.randn(2, 16, side, side, dtype=dtype, requires_grad=True)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
@@ -249,7 +288,7 @@ def test_autocast_computes_them_in_bfloat16_and_gives_them_in_float32(side, kind
     for name, parameter in changed.named_parameters():
         theirs = layer.get_parameter(name).grad
         assert parameter.grad.dtype == torch.float32
-        assert (parameter.grad - theirs).norm() < 0.01 * theirs.norm()
+        assert (parameter.grad - theirs).norm() < (0.03 if kind == "winograd" else 0.01) * theirs.norm()
 
 
 each_kind = pytest.mark.parametrize("side, kind", [
@@ -260,7 +299,7 @@ each_kind = pytest.mark.parametrize("side, kind", [
 @each_kind
 @pytest.mark.parametrize("frozen", ["images", "weight", "bias"])
 def test_what_needs_no_gradient_gets_none(frozen, side, kind):
-    layer, images = nn.Conv2d(16, 8, 3), torch.randn(2, 16, side, side, requires_grad=True)
+    layer, images = nn.Conv2d(16, 16, 3), torch.randn(2, 16, side, side, requires_grad=True)
     faster.change_convolutions(layer, kind)
     leaves = {"images": images, "weight": layer.weight, "bias": layer.bias}
     leaves[frozen].requires_grad_(False)
@@ -270,7 +309,7 @@ def test_what_needs_no_gradient_gets_none(frozen, side, kind):
 
 @each_kind
 def test_a_convolution_without_bias(side, kind):
-    layer = nn.Conv2d(16, 8, 3, bias=False)
+    layer = nn.Conv2d(16, 16, 3, bias=False)
     faster.change_convolutions(layer, kind)
     layer(torch.randn(2, 16, side, side)).sum().backward()
     assert layer.weight.grad.abs().sum() > 0
@@ -288,7 +327,7 @@ def test_other_convolutions_are_left_alone(layer):
 
 @each_kind
 def test_a_second_derivative_is_refused_rather_than_wrong(side, kind):
-    layer, images = nn.Conv2d(16, 8, 3), torch.randn(2, 16, side, side)
+    layer, images = nn.Conv2d(16, 16, 3), torch.randn(2, 16, side, side)
     faster.change_convolutions(layer, kind)
     (gradient,) = torch.autograd.grad(layer(images).square().sum(), layer.weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
