@@ -505,7 +505,10 @@ TORCH_LIBRARY(dessilbi, m) {
         "float weight_decay) -> int[]", &adam);
 }
 """
-_VECTORS = {"AVX2": ["-mavx2", "-mfma"], "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"]}
+_VECTORS = {
+    "AVX2": ["-mavx2", "-mfma"],
+    "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
+}
 
 
 @functools.cache
@@ -524,13 +527,13 @@ def compiled(name: str, source: str):
     Raises RuntimeError, with what is missing, if there is no compiler.
     """
     kind = torch.backends.cpu.get_cpu_capability()
-    file = f"{name}-{torch.__version__}-{kind}-{zlib.crc32(source.encode()):08x}.so"
+    threads = "-fopenmp" if sys.platform == "linux" else "-fopenmp-simd"  # elsewhere one thread does it all
+    flags = ["-O3", threads, "-fno-math-errno", "-fno-trapping-math", *_VECTORS.get(kind, [])]
+    file = f"{name}-{torch.__version__}-{kind}-{zlib.crc32(' '.join([*flags, source]).encode()):08x}.so"
     kept = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache" / "torch_extensions"), file)
     with contextlib.suppress(OSError):  # not built yet, or damaged
         torch.ops.load_library(kept)
         return getattr(torch.ops, name)
-    threads = "-fopenmp" if sys.platform == "linux" else "-fopenmp-simd"  # elsewhere one thread does it all
-    flags = ["-O3", threads, "-fno-math-errno", "-fno-trapping-math", *_VECTORS.get(kind, [])]
     # Built aside and moved: one that is stopped half-way leaves neither half a library nor a lock behind.
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -73,9 +73,8 @@ def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "
     engines = [Engine(device, each, "contiguous", threads) for each in precisions]
     channels_last = [Engine(device, each, "channels_last", threads) for each in precisions]
     if device == "cpu":
-        plain = [each for each in channels_last if each.precision == "float32" and winograd.available()]
-        channels_last += [replace(each, convolutions="matmul") for each in channels_last]
-        channels_last += [replace(each, convolutions="winograd") for each in plain]
+        tried = ("matmul", "winograd") if winograd.available() else ("matmul",)
+        channels_last += [replace(each, convolutions=kind) for kind in tried for each in channels_last]
         channels_last = [replace(each, fused=fused.available()) for each in channels_last]
     engines += channels_last
     shape = (1, 28, 28) if run.data == "mnist" else (3, 32, 32)
@@ -169,6 +168,7 @@ class Trainer:
         self.model = engine.place(model)
         faster.pool_first(self.model)
         if engine.device == "cpu":
+            faster.keep_memory()
             faster.change_convolutions(self.model, engine.convolutions)
         if engine.fused:
             fused.fuse(self.model)

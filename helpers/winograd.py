@@ -1,9 +1,14 @@
-"""Convolutions of a filter of 3 × 3 or 5 × 5 with a quarter to a half of the multiplications, compiled for the CPU.
+"""Convolutions of a filter of 3 × 3 or 5 × 5 with a quarter to a half of the multiplications, compiled for the CPU:
+in float32 all of them, in bfloat16 their gradients.
 
 Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016): the m × m
 outputs of a tile d and a filter g of r × r weights are A' [(G g G') ⊙ (B' d B)] A, for which (m + r − 1)²
 multiplications do, not m² r². Over all tiles and channels they are (m + r − 1)² products of matrices, one for each
 plane: one of the numbers of each spread tile B' d B.
+
+Spread tiles and products are in the precision of the maps, and the transforms in float32. So in bfloat16 a gradient
+loses 2 % to rounding, where torch's own loses 0.2: much less than what a batch's gradient is off from that of all
+images. The outputs, by which a network is judged, are torch's own.
 """
 
 import functools
@@ -11,6 +16,7 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 from helpers.dessilbi import compiled, compiles
@@ -20,8 +26,9 @@ from helpers.dessilbi import compiled, compiles
 POINTS = {4: (0, 1, -1), 6: (0, Fraction(3, 4), -Fraction(3, 4), Fraction(3, 2), -Fraction(3, 2))}
 TILES = ((2, 3), (4, 3), (2, 5))  # (m, r)
 SMALL = 4  # outputs along a side up to which tiles of 3 × 3 filters have 2: few tiles make flat matrices
-WIDE = 8  # channels in a vector of the kernel
-TRANSFORMED = 2**19  # numbers at a time, on either side of the product: 2 MiB, about what a core's cache holds
+CHANNELS = 16  # of a multiple of it a map's pixels are whole vectors
+TRANSFORMED = 2**21  # bytes at a time, on either side of the product: about what a core's cache holds
+SUMMED = 256  # tiles over which a product sums, at least: each is added to all filters
 
 KERNEL = r"""
 #include <ATen/Parallel.h>
@@ -31,6 +38,8 @@ KERNEL = r"""
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -38,11 +47,34 @@ using at::Tensor;
 
 namespace {
 
-constexpr int wide = WIDE;
-using Vec = float __attribute__((vector_size(4 * wide), aligned(4)));
+#ifdef __AVX512F__
+constexpr int wide = 16;
+#else
+constexpr int wide = 8;
+#endif
+using Vec = float __attribute__((vector_size(4 * wide)));
+using Bits = uint32_t __attribute__((vector_size(4 * wide)));
+using Halves = uint16_t __attribute__((vector_size(2 * wide)));
 
-inline Vec load(const float* from) { return *reinterpret_cast<const Vec*>(from); }
-inline void store(float* to, Vec value) { *reinterpret_cast<Vec*>(to) = value; }
+inline Vec load(const float* from) {
+  Vec value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+inline void store(float* to, Vec value) { std::memcpy(to, &value, sizeof value); }
+
+inline Vec load(const c10::BFloat16* from) {
+  Halves high;
+  std::memcpy(&high, from, sizeof high);
+  return reinterpret_cast<Vec>(__builtin_convertvector(high, Bits) << 16);
+}
+
+inline void store(c10::BFloat16* to, Vec value) {  // rounded to nearest
+  const Bits bits = reinterpret_cast<Bits>(value);
+  const Halves high = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves);
+  std::memcpy(to, &high, sizeof high);
+}
 
 template <int m, int r>
 struct Tile;
@@ -86,8 +118,8 @@ struct Maps {
   int64_t n, h, w, c, high, across;
   Maps(const Tensor& maps, int64_t high_, int64_t across_)
       : n(maps.size(0)), h(maps.size(1)), w(maps.size(2)), c(maps.size(3)), high(high_), across(across_) {
-    TORCH_CHECK(maps.is_contiguous() && maps.scalar_type() == at::kFloat && c % wide == 0,
-                "maps must be contiguous, of float and of a multiple of ", wide, " channels");
+    TORCH_CHECK(maps.is_contiguous() && c % CHANNELS == 0,
+                "maps must be contiguous and of a multiple of ", CHANNELS, " channels");
   }
   int64_t tiles() const { return n * high * across; }
   template <typename F>  // f(image, row of tiles, column, number of the tile)
@@ -101,24 +133,24 @@ struct Maps {
 
 // From maps (N, H, W, C) with `down` and `right` zeros before them: (rows * rows, N * high * across, C), of each tile
 // of `side` by `side` numbers, of which the next starts after `step`, table * tile * table'
-template <const auto& table, int rows, int side, int step>
+template <typename T, const auto& table, int rows, int side, int step>
 Tensor spread(const Tensor& maps, int64_t down, int64_t right, int64_t high, int64_t across) {
   const Maps m(maps, high, across);
-  // Planes of a power of two would compete for the same lines of a cache.
-  const int64_t plane = m.tiles() * m.c + 16;
+  // Planes of a power of two would compete for the same lines of a cache; in bfloat16 torch copies what has gaps.
+  const int64_t plane = m.tiles() * m.c + (sizeof(T) == sizeof(float) ? 16 : 0);
   const Tensor planes = at::empty({rows * rows, plane}, maps.options());
-  const std::vector<float> zeros(m.c);
-  const float* all = maps.data_ptr<float>();
-  float* planes_ = planes.data_ptr<float>();
+  const std::vector<T> zeros(m.c);
+  const T* all = maps.data_ptr<T>();
+  T* planes_ = planes.data_ptr<T>();
   m.each_tile([&](int64_t image, int64_t i, int64_t j, int64_t tile) {
-    const float* from[side * side];
+    const T* from[side * side];
     for (int a = 0; a < side; ++a)
       for (int b = 0; b < side; ++b) {
         const int64_t y = i * step + a - down, x = j * step + b - right;
         const bool inside = 0 <= y && y < m.h && 0 <= x && x < m.w;
         from[a * side + b] = inside ? all + ((image * m.h + y) * m.w + x) * m.c : zeros.data();
       }
-    float* to = planes_ + tile * m.c;
+    T* to = planes_ + tile * m.c;
     for (int64_t q = 0; q < m.c; q += wide) {
       Vec in[side * side], out[rows * rows];
 #pragma GCC unroll 64
@@ -132,19 +164,19 @@ Tensor spread(const Tensor& maps, int64_t down, int64_t right, int64_t high, int
 }
 
 // The other way: each tile's table * planes * table', `rows` by `rows` numbers of maps (N, H, W, C), and a bias added
-template <const auto& table, int rows, int side>
+template <typename T, typename U, const auto& table, int rows, int side>
 void gather(const Tensor& planes, const Tensor& maps, const std::optional<Tensor>& bias, int64_t high, int64_t across) {
   const Maps m(maps, high, across);
   const int64_t plane = m.tiles() * m.c;
   TORCH_CHECK(planes.is_contiguous() && planes.numel() == side * side * plane, "planes don't fit the maps");
   const std::vector<float> zeros(m.c);
   const float* extra = bias ? bias->data_ptr<float>() : zeros.data();
-  const float* planes_ = planes.data_ptr<float>();
-  float* all = maps.data_ptr<float>();
+  const T* planes_ = planes.data_ptr<T>();
+  U* all = maps.data_ptr<U>();
   m.each_tile([&](int64_t image, int64_t i, int64_t j, int64_t tile) {
-    const float* from = planes_ + tile * m.c;
+    const T* from = planes_ + tile * m.c;
     const int64_t height = std::min<int64_t>(rows, m.h - i * rows), width = std::min<int64_t>(rows, m.w - j * rows);
-    float* to = all + ((image * m.h + i * rows) * m.w + j * rows) * m.c;
+    U* to = all + ((image * m.h + i * rows) * m.w + j * rows) * m.c;
     for (int64_t q = 0; q < m.c; q += wide) {
       Vec in[side * side], out[rows * rows];
 #pragma GCC unroll 64
@@ -158,52 +190,101 @@ void gather(const Tensor& planes, const Tensor& maps, const std::optional<Tensor
   });
 }
 
-// The transforms of a kind of tile, of which `what` or `of_filters` chooses one
-template <int m, int r>
+// The adjoint of `spread`: to maps (N, H, W, C) each tile's table * planes * table', added up where tiles overlap
+template <typename T, const auto& table, int side, int step>
+void overlap(const Tensor& planes, const Tensor& maps, int64_t down, int64_t right, int64_t high, int64_t across) {
+  const Maps m(maps, high, across);
+  const int64_t plane = m.tiles() * m.c, width = std::max((across - 1) * step + side, m.w + right), row = width * m.c;
+  TORCH_CHECK(planes.is_contiguous() && planes.numel() == side * side * plane, "planes don't fit the maps");
+  const T* planes_ = planes.data_ptr<T>();
+  T* all = maps.data_ptr<T>();
+  at::parallel_for(0, m.n, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> sums(side * row);  // of as many rows of a map as a tile has, in turn
+    for (int64_t image = begin; image < end; ++image)
+      for (int64_t i = 0; i < high; ++i) {
+        float* rows[side];
+        for (int a = 0; a < side; ++a) rows[a] = sums.data() + (i * step + a) % side * row;
+        for (int64_t j = 0; j < across; ++j)
+          for (int64_t q = 0; q < m.c; q += wide) {
+            const T* from = planes_ + ((image * high + i) * across + j) * m.c + q;
+            Vec in[side * side], out[side * side];
+#pragma GCC unroll 64
+            for (int p = 0; p < side * side; ++p) in[p] = load(from + p * plane);
+            both<table, side, side>(in, out);
+#pragma GCC unroll 64
+            for (int p = 0; p < side * side; ++p) {
+              float* to = rows[p / side] + (j * step + p % side) * m.c + q;
+              store(to, load(to) + out[p]);
+            }
+          }
+        const int done = i + 1 < high ? step : side;  // rows that no further tile reaches
+        for (int a = 0; a < done; ++a) {
+          const int64_t y = i * step + a - down;
+          T* to = all + (image * m.h + y) * m.w * m.c;
+          if (0 <= y && y < m.h)
+            for (int64_t q = 0; q < m.w * m.c; q += wide) store(to + q, load(rows[a] + right * m.c + q));
+          std::fill_n(rows[a], row, 0.0f);
+        }
+      }
+  });
+}
+
+// The transforms of a kind of tile, of which `what` or `of_filters` chooses one; gradients of filters are in float
+template <typename T, int m, int r>
 struct Transforms {
-  using T = Tile<m, r>;
+  using Tables = Tile<m, r>;
   static constexpr int p = m + r - 1;
   static Tensor spread_any(const Tensor& maps, int64_t what, int64_t down, int64_t right, int64_t high,
                            int64_t across) {
     switch (what) {
-      case 0: return spread<T::images, p, p, m>(maps, down, right, high, across);
-      case 1: return spread<T::gradients, p, m, m>(maps, 0, 0, high, across);
-      case 2: return spread<T::filters, p, r, r>(maps, 0, 0, 1, 1);
-      default: return spread<T::turned, p, r, r>(maps, 0, 0, 1, 1);
+      case 0: return spread<T, Tables::images, p, p, m>(maps, down, right, high, across);
+      case 1: return spread<T, Tables::gradients, p, m, m>(maps, 0, 0, high, across);
+      default: return spread<T, Tables::filters, p, r, r>(maps, 0, 0, 1, 1);
     }
   }
   static void gather_any(const Tensor& planes, const Tensor& maps, const std::optional<Tensor>& bias, bool of_filters,
                          int64_t high, int64_t across) {
     if (of_filters)
-      gather<T::filter_gradients, r, p>(planes, maps, bias, 1, 1);
+      gather<T, float, Tables::filter_gradients, r, p>(planes, maps, bias, 1, 1);
     else
-      gather<T::outputs, m, p>(planes, maps, bias, high, across);
+      gather<T, T, Tables::outputs, m, p>(planes, maps, bias, high, across);
+  }
+  static void overlap_any(const Tensor& planes, const Tensor& maps, int64_t down, int64_t right, int64_t high,
+                          int64_t across) {
+    overlap<T, Tables::image_gradients, p, m>(planes, maps, down, right, high, across);
   }
 };
 
-#define DISPATCH(call) \
-  CASES                \
-  TORCH_CHECK(false, "no tiles of ", m, " outputs and ", r, " weights");
+#define DISPATCH(of, call)             \
+  const auto type = of.scalar_type(); \
+  CASES                               \
+  TORCH_CHECK(false, "no tiles of ", m, " outputs and ", r, " weights in ", type);
 
 Tensor spread_op(const Tensor& maps, int64_t m, int64_t r, int64_t what, int64_t down, int64_t right, int64_t high,
                  int64_t across) {
-  DISPATCH(spread_any(maps, what, down, right, high, across))
+  DISPATCH(maps, spread_any(maps, what, down, right, high, across))
 }
 
 void gather_op(const Tensor& planes, const Tensor& maps, const std::optional<Tensor>& bias, int64_t m, int64_t r,
                bool of_filters, int64_t high, int64_t across) {
-  DISPATCH(gather_any(planes, maps, bias, of_filters, high, across))
+  DISPATCH(planes, gather_any(planes, maps, bias, of_filters, high, across))
+}
+
+void overlap_op(const Tensor& planes, const Tensor& maps, int64_t m, int64_t r, int64_t down, int64_t right,
+                int64_t high, int64_t across) {
+  DISPATCH(planes, overlap_any(planes, maps, down, right, high, across))
 }
 
 TORCH_LIBRARY(winograd, library) {
   library.def("spread", &spread_op);
   library.def("gather", &gather_op);
+  library.def("overlap", &overlap_op);
 }
 
 }  // namespace
 """
 
-IMAGES, GRADIENTS, FILTERS, TURNED = range(4)  # what is spread
+IMAGES, GRADIENTS, FILTERS = range(3)  # what is spread
 
 
 def matrices(m: int, r: int) -> tuple[list[list[Fraction]], ...]:
@@ -236,8 +317,8 @@ def _tables(m: int, r: int) -> str:
     """The transforms of a kind of tile, in C++."""
     outputs, filters, images = matrices(m, r)
     tables = {
-        "images": images, "outputs": outputs, "gradients": [*zip(*outputs)],
-        "filters": filters, "turned": [row[::-1] for row in filters], "filter_gradients": [*zip(*filters)],
+        "images": images, "outputs": outputs, "filters": filters,
+        "image_gradients": [*zip(*images)], "gradients": [*zip(*outputs)], "filter_gradients": [*zip(*filters)],
     }  # fmt: skip
     lines = []
     for name, table in tables.items():
@@ -249,9 +330,13 @@ def _tables(m: int, r: int) -> str:
 @functools.cache
 def kernel():
     """The compiled `KERNEL`. Raises RuntimeError where it can't be compiled."""
-    cases = " ".join(f"if (m == {m} && r == {r}) return Transforms<{m}, {r}>::call;" for m, r in TILES)
+    cases = " ".join(
+        f"if (m == {m} && r == {r} && type == at::{kind}) return Transforms<{name}, {m}, {r}>::call;"
+        for m, r in TILES for kind, name in (("kFloat", "float"), ("kBFloat16", "c10::BFloat16"))
+    )  # fmt: skip
     tables = "\n".join(_tables(m, r) for m, r in TILES)
-    return compiled("winograd", KERNEL.replace("WIDE", str(WIDE)).replace("TABLES", tables).replace("CASES", cases))
+    source = KERNEL.replace("CHANNELS", str(CHANNELS)).replace("TABLES", tables).replace("CASES", cases)
+    return compiled("winograd", source)
 
 
 def available() -> bool:
@@ -263,14 +348,18 @@ def available() -> bool:
 
 
 def fits(images: Tensor, layer: nn.Conv2d) -> bool:
-    """Whether `convolve` computes the layer, which has one group, no dilation and zeros around, on these images."""
-    kinds = {images.dtype, layer.weight.dtype}
-    if images.device.type != "cpu" or kinds != {torch.float32} or torch.is_autocast_enabled("cpu") or not len(images):
+    """Whether `convolve` computes the layer, which has one group, no dilation and zeros around, on these images: in
+    float32, or in bfloat16 by autocast."""
+    half = torch.is_autocast_enabled("cpu")
+    kinds = (torch.float32, torch.bfloat16) if half else (torch.float32,)
+    if images.device.type != "cpu" or images.dtype not in kinds or layer.weight.dtype != torch.float32:
         return False
-    if layer.in_channels % WIDE or layer.out_channels % WIDE:
+    if not len(images) or layer.in_channels % CHANNELS or layer.out_channels % CHANNELS:
         return False
     (high, wide), (step, other) = layer.kernel_size, layer.stride
     if high != wide or step != other or any(size % step for size in (*layer.padding, *images.shape[2:])):
+        return False
+    if half and step > 1:  # torch's own outputs would be those of more channels and weights
         return False
     r, sides = -(-high // step), images.shape[2:]
     outputs = [(side + 2 * pad) // step - r + 1 for side, pad in zip(sides, layer.padding)]
@@ -301,35 +390,38 @@ class _Convolve(torch.autograd.Function):
     """The convolution of maps (N, H, W, C) with filters (O, r, r, C): (N, H', W', O)."""
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # only where autocast is on
     def forward(ctx, maps, filters, bias, padding):
         ctx.save_for_backward(maps, filters)
         ctx.padding, ctx.has_bias = padding, bias is not None
+        if maps.dtype == torch.bfloat16:
+            first = (each.permute(0, 3, 1, 2) for each in (maps, filters))
+            return nn.functional.conv2d(*first, bias, padding=padding).permute(0, 2, 3, 1)
         return _outputs(maps, filters, bias, padding)
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")
     def backward(ctx, gradient):
-        maps, filters = ctx.saved_tensors
         of_maps, of_filters, of_bias = ctx.needs_input_grad[:3]
-        gradient, side = gradient.contiguous(), filters.shape[1]
-        # The maps' is the gradient's convolution with the filters turned by half a turn, which has the rest of padding.
-        rest = [side - 1 - pad for pad in ctx.padding]
+        gradient = gradient.contiguous()
         return (
-            _outputs(gradient, filters, None, rest, turned=True) if of_maps else None,
-            _filter_gradient(maps, gradient, side, ctx.padding) if of_filters else None,
+            *_gradients(*ctx.saved_tensors, gradient, ctx.padding, of_maps, of_filters),
             gradient.sum((0, 1, 2)) if ctx.has_bias and of_bias else None,
             None,
         )  # fmt: skip
 
 
 class _Tiling:
-    """Tiles of `m` by `m` outputs, for maps of outputs (H, W) and filters of `r` by `r`."""
+    """Tiles of `m` by `m` outputs, for maps of outputs (H, W) and filters of `r` by `r`, of a `dtype`."""
 
-    def __init__(self, sides, r: int, channels: int):
-        self.m, self.r = 2 if r == 5 or min(sides) <= SMALL else 4, r
+    def __init__(self, sides, r: int, channels: int, dtype: torch.dtype):
+        small = dtype == torch.float32 and min(sides) <= SMALL
+        self.m, self.r = 2 if r == 5 or small else 4, r
         self.high, self.across = (-(-side // self.m) for side in sides)
         self.planes = (self.m + r - 1) ** 2
-        self.count = max(1, TRANSFORMED // (self.planes * self.high * self.across * channels))  # images at a time
+        self.tiles = self.high * self.across  # of an image
+        self.count = max(1, TRANSFORMED // (self.planes * self.tiles * channels * dtype.itemsize))  # images at a time
 
     def spread(self, maps: Tensor, what: int, padding=(0, 0)) -> Tensor:
         """(planes, tiles, channels) of maps (N, H, W, channels)."""
@@ -339,27 +431,43 @@ class _Tiling:
         """Fills maps (N, H, W, channels) from (planes, tiles, channels)."""
         kernel().gather(planes, maps, bias, self.m, self.r, of_filters, self.high, self.across)
 
+    def overlap(self, planes: Tensor, maps: Tensor, padding) -> None:
+        """Fills maps (N, H, W, channels) from (planes, tiles, channels): what `spread` is the adjoint of."""
+        kernel().overlap(planes, maps, self.m, self.r, *padding, self.high, self.across)
 
-def _outputs(maps: Tensor, filters: Tensor, bias: Tensor | None, padding, turned: bool = False) -> Tensor:
-    """(N, H', W', O) of maps (N, H, W, C) and filters (O, r, r, C); or (C, r, r, O), then `turned` by half a turn."""
+
+def _outputs(maps: Tensor, filters: Tensor, bias: Tensor | None, padding) -> Tensor:
+    """(N, H', W', O) of maps (N, H, W, C) and filters (O, r, r, C)."""
     sides = [side + 2 * pad - filters.shape[1] + 1 for side, pad in zip(maps.shape[1:], padding)]
-    channels = filters.shape[3 if turned else 0]
-    tiling = _Tiling(sides, filters.shape[1], max(channels, maps.shape[3]))
-    spread = tiling.spread(filters, TURNED) if turned else tiling.spread(filters, FILTERS).transpose(1, 2)
-    outputs = maps.new_empty(len(maps), *sides, channels)
+    tiling = _Tiling(sides, filters.shape[1], max(len(filters), maps.shape[3]), maps.dtype)
+    spread, outputs = tiling.spread(filters, FILTERS).transpose(1, 2), maps.new_empty(len(maps), *sides, len(filters))
     for some, theirs in zip(maps.split(tiling.count), outputs.split(tiling.count)):
         tiling.gather(tiling.spread(some, IMAGES, padding) @ spread, theirs, False, bias)
     return outputs
 
 
-def _filter_gradient(maps: Tensor, gradient: Tensor, r: int, padding) -> Tensor:
-    """(O, r, r, C) of maps (N, H, W, C) and the gradient (N, H', W', O) of the outputs."""
-    (_, *sides, filters), channels = gradient.shape, maps.shape[3]
-    tiling = _Tiling(sides, r, max(filters, channels))
-    total = gradient.new_empty(tiling.planes, filters, channels)
-    for place, (some, theirs) in enumerate(zip(maps.split(tiling.count), gradient.split(tiling.count))):
-        outer, inner = tiling.spread(theirs, GRADIENTS).transpose(1, 2), tiling.spread(some, IMAGES, padding)
-        total.baddbmm_(outer, inner, beta=min(place, 1))  # the first product starts the sum
-    found = gradient.new_empty(filters, r, r, channels)
-    tiling.gather(total, found, True)
-    return found
+def _gradients(
+    maps, filters, gradient, padding, of_maps: bool, of_filters: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of maps (N, H, W, C) and filters (O, r, r, C), where wanted, from the gradient (N, H', W', O) of the outputs."""
+    tiling = _Tiling(gradient.shape[1:3], filters.shape[1], max(len(filters), maps.shape[3]), maps.dtype)
+    count = max(tiling.count, SUMMED // tiling.tiles)
+    given, found = torch.empty_like(maps) if of_maps else None, None
+    spread, total = tiling.spread(filters, FILTERS) if of_maps else None, None
+    for place, theirs in enumerate(gradient.split(count)):
+        some, outer = slice(place * count, (place + 1) * count), tiling.spread(theirs, GRADIENTS)
+        if of_maps:
+            tiling.overlap(outer @ spread, given[some], padding)
+        if of_filters:
+            total = _plus(total, outer.transpose(1, 2), tiling.spread(maps[some], IMAGES, padding))
+    if of_filters:
+        found = torch.empty_like(filters, dtype=torch.float32)
+        tiling.gather(total, found, True)
+    return given, found
+
+
+def _plus(total: Tensor | None, one: Tensor, other: Tensor) -> Tensor:
+    """total + one @ other, in float32 if there is a total: in bfloat16 each sum would be rounded."""
+    if total is None:
+        return one @ other
+    return total.baddbmm_(one, other) if one.dtype == torch.float32 else total.float().add_(one @ other)

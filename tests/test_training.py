@@ -24,6 +24,7 @@ FLOAT32 = Engine()
 BFLOAT16 = Engine(precision="bfloat16", memory_format="channels_last")
 FUSED = dataclasses.replace(BFLOAT16, fused=True)
 WINOGRAD = Engine(memory_format="channels_last", convolutions="winograd", fused=True)
+WINOGRAD16 = dataclasses.replace(WINOGRAD, precision="bfloat16")
 
 
 def scores(model) -> tuple[float, float]:
@@ -465,8 +466,8 @@ ENDS_ALIKE = {
 
 @pytest.mark.parametrize("at", [5, 8])
 @pytest.mark.parametrize("engine", [
-    FLOAT32, BFLOAT16, pytest.param(FUSED, marks=needs_compiler), pytest.param(WINOGRAD, marks=needs_compiler),
-], ids=["float32", "bfloat16", "fused", "winograd"])  # fmt: skip
+    FLOAT32, BFLOAT16, *(pytest.param(each, marks=needs_compiler) for each in (FUSED, WINOGRAD, WINOGRAD16)),
+], ids=["float32", "bfloat16", "fused", "winograd", "winograd, bfloat16"])  # fmt: skip
 @pytest.mark.parametrize("name", ENDS_ALIKE)
 def test_a_run_stopped_and_resumed_ends_bit_for_bit_like_one_never_stopped(name, engine, at, tiny, tiny_digits):
     run = ENDS_ALIKE[name]
@@ -602,9 +603,9 @@ def test_a_trainer_pools_before_relu(tiny):
 
 def candidates(fused):
     contiguous = [Engine("cpu", precision, "contiguous", 1) for precision in ("float32", "bfloat16")]
-    kinds = [("float32", "direct"), ("float32", "matmul"), ("bfloat16", "direct"), ("bfloat16", "matmul")]
-    kinds += [("float32", "winograd")] * fused  # it takes a compiler as well
-    return contiguous + [Engine("cpu", precision, "channels_last", 1, kind, fused) for precision, kind in kinds]
+    kinds = ["direct", "matmul", *["winograd"] * fused]  # it takes a compiler as well
+    return contiguous + [Engine("cpu", precision, "channels_last", 1, kind, fused)
+                         for kind in kinds for precision in ("float32", "bfloat16")]  # fmt: skip
 
 
 @pytest.fixture
