@@ -9,13 +9,26 @@ import time
 import torch
 from tqdm import tqdm
 
-from benchmarks import batches, figure, memory, optimizer, page, profiles, pruned, records, results, table, training
+from benchmarks import (
+    batches,
+    figure,
+    memory,
+    optimizer,
+    page,
+    profiles,
+    pruned,
+    records,
+    results,
+    rounding,
+    table,
+    training,
+)
 from benchmarks.measure import NotHere
 from helpers import making
 from helpers.records import RecordError
 
-PARTS = {name: part for module in (optimizer, training, profiles, pruned, batches, records, table, memory)
-         for name, part in module.PARTS.items()}  # fmt: skip
+MODULES = (optimizer, training, profiles, rounding, pruned, batches, records, table, memory)
+PARTS = {name: part for module in MODULES for name, part in module.PARTS.items()}
 
 INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512_f": "AVX-512", "avx2": "AVX2"}
 

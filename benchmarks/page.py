@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import profiles, results
+from benchmarks import profiles, results, rounding
 from benchmarks.training import PRECISIONS
 from helpers.overview import filled
 from helpers.records import RecordError
@@ -18,7 +18,11 @@ PENDING = "Not measured yet: `make bench` does it."
 
 def blocks(parts: dict) -> dict[str, str]:
     """The page's tables as Markdown, by the name of their markers."""
-    shown = {"steps": ("step ", "", _steps), "pruned": ("pruned ", "", _pruned)}
+    shown = {
+        "steps": ("step ", "", _steps),
+        "pruned": ("pruned ", "", _pruned),
+        "rounding": ("rounding ", "", _rounding),
+    }
     for precision in PRECISIONS:
         shown[f"epochs in {precision}"] = "epoch ", f", {precision}", _epochs
         shown[f"profile in {precision}"] = "profile ", f", {precision}", _profile
@@ -88,6 +92,12 @@ def _pruned(found: dict) -> str:
         for network, part in found.items() for name, each in part["networks"].items()
     ]  # fmt: skip
     return _table(["network", "filters", "parameters", "million multiply-adds", "times as fast"], rows)
+
+
+def _rounding(found: dict) -> str:
+    rows = [[network, *(f"{100 * each:.3g} %" for each in part["off"].values()),
+             f"{100 * part['spread_of_batches']:.0f} %"] for network, part in found.items()]  # fmt: skip
+    return _table(["network", *rounding.ENGINES, "another batch"], rows)
 
 
 def _versions(found: dict) -> str:

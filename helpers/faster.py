@@ -18,6 +18,7 @@ from helpers.dessilbi import as_rows
 NARROW = 16  # input channels; below it a matrix product is no faster than the convolution's own gradient
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 LARGEST = 2**30  # bytes that a block has at most, and that are kept
+LARGEST_OF_OLD = 2**25  # as much as an older glibc lets a block have
 SMALL = 4  # places along the longer side of a map; up to it one product for each weight of a filter's window is faster
 
 
@@ -32,8 +33,9 @@ def keep_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library has no mallopt
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, LARGEST)
-        mallopt(M_TRIM_THRESHOLD, LARGEST)
+        # A threshold that is set no longer follows what is freed: without the first the second would do harm.
+        if mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, LARGEST_OF_OLD):
+            mallopt(M_TRIM_THRESHOLD, LARGEST)
 
 
 # ------------------------------------------------------------------------------------------ pooling first
@@ -66,8 +68,9 @@ def change_convolutions(model: nn.Module, kind: str = "direct") -> None:
     Of any `kind`, their weight gradients on small maps become products of matrices: up to 4 × 4 these take three
     quarters as long as oneDNN's own, or less, on any processor. So does the whole convolution where each of its windows
     sees the whole map. With "matmul" all of it does on all small maps, and with "winograd" what `winograd` computes is
-    left to that, in float32; it depends on the processor what is faster. Left alone are narrow layers, those in groups
-    or dilated, and those padded by anything but a number of zeros. Raises RuntimeError if "winograd" lacks a compiler.
+    left to that, of which the outputs in bfloat16 stay torch's own; it depends on the processor what is faster. Left
+    alone are narrow layers, those in groups or dilated, and those padded by anything but a number of zeros. Raises
+    RuntimeError if "winograd" lacks a compiler.
     """
     if kind == "winograd":
         winograd.kernel()

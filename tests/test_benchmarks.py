@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import __main__, figure, measure, memory, optimizer, page, profiles, pruned, results, training
+from benchmarks import __main__, figure, measure, memory, optimizer, page, profiles, pruned, results, rounding, training
 from benchmarks.plain import PlainDessiLBI
 from helpers import dessilbi, models, records
 
@@ -132,6 +132,14 @@ def test_every_convolution_of_vgg_is_pruned():
         [layer.out_channels for layer in model.features if isinstance(layer, nn.Conv2d)] for model in (whole, cut)
     ]
     assert widths[1] == [width - round(0.9 * width) for width in widths[0]]
+
+
+def test_the_spread_of_gradients_is_that_around_a_mean_of_many():
+    # Two of 1 ± 0.5: variance 0.5, of which half is in the square of their mean, 1.
+    assert rounding.spread([torch.tensor([0.5]), torch.tensor([1.5])]) == pytest.approx((0.5 / 0.75) ** 0.5)
+    torch.manual_seed(0)
+    several = [torch.ones(1000) + 3 * torch.randn(1000) for _ in range(20)]
+    assert rounding.spread(several) == pytest.approx(3, rel=0.05)
 
 
 @pytest.mark.parametrize("name, callers, group", [
@@ -287,6 +295,7 @@ def parts() -> dict:
         "epoch LeNet, 1 thread, float32": {"ours": ours, "usual": usual, "limit_seconds": 1.0,
                                            "usual_to_ours": 2.5, "ours_to_limit": 2.0},
         "profile LeNet, bfloat16": {"seconds": 0.05, "limit_seconds": 0.002, "seconds_by_group": by_group},
+        "rounding MyNet": {"off": {"bfloat16": 0.0512, "other": 0.0517}, "spread_of_batches": 2.54},
         "pruned LeNet": {"networks": {"whole": {"parameters": 61_706, "multiply_adds_an_image": 416_520}},
                          "times_as_fast": {"whole": 1.0}},
     }.items()}  # fmt: skip
@@ -299,6 +308,7 @@ def test_the_pages_tables():
     for line in ("| ms a step | 50.0 |", "| ms at the limit | 2.0 |", "| batch norm | 25 % |", "| optimizer | 75 % |"):
         assert line in shown["profile in bfloat16"]
     assert "| LeNet | whole | 61,706 | 0.42 | 1.00 |" in shown["pruned"]
+    assert "| MyNet | 5.12 % | 5.17 % | 254 % |" in shown["rounding"]
     assert shown.pop("epochs in bfloat16") == shown.pop("profile in float32") == page.PENDING
     assert all(table.endswith("|\n\nMeasured on P, torch 2, revision abc.") for table in shown.values())
 

@@ -75,6 +75,24 @@ def test_memory_that_is_freed_is_kept_for_the_next_step():
     assert pages[True] < 2000 < 20_000 < pages[False]  # of 4 KiB: at first one step's, and then none
 
 
+@pytest.mark.parametrize("most, calls", [
+    (2**30, [(-3, 2**30), (-1, 2**30)]), (2**25, [(-3, 2**30), (-3, 2**25), (-1, 2**30)]),
+    (0, [(-3, 2**30), (-3, 2**25)]),
+])  # fmt: skip
+def test_what_is_kept_is_only_set_where_large_blocks_can_be(monkeypatch, most, calls):
+    asked = []
+
+    class Library:
+        @staticmethod
+        def mallopt(what, number):
+            asked.append((what, number))
+            return int(number <= most)
+
+    monkeypatch.setattr(faster.ctypes, "CDLL", lambda name: Library)
+    faster.keep_memory()
+    assert asked == calls
+
+
 @pytest.mark.parametrize("library", [object(), None])
 def test_where_there_is_no_glibc_memory_is_left_alone(monkeypatch, library):
     def missing(name):
