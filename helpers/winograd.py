@@ -25,7 +25,7 @@ from helpers.dessilbi import compiled, compiles
 # near one, in pairs of either sign: of these, less than half of what Lavin and Gray's 0, ±1, ±2 lose.
 POINTS = {4: (0, 1, -1), 6: (0, Fraction(3, 4), -Fraction(3, 4), Fraction(3, 2), -Fraction(3, 2))}
 TILES = ((2, 3), (4, 3), (2, 5))  # (m, r)
-SMALL = 4  # outputs along a side up to which tiles of 3 × 3 filters have 2: few tiles make flat matrices
+SMALL = 4  # outputs along a side up to which tiles of 3 × 3 filters have 2 in float32: few tiles make flat matrices
 CHANNELS = 16  # of a multiple of it a map's pixels are whole vectors
 TRANSFORMED = 2**21  # bytes at a time, on either side of the product: about what a core's cache holds
 SUMMED = 256  # tiles over which a product sums, at least: each is added to all filters
@@ -70,7 +70,8 @@ inline Vec load(const c10::BFloat16* from) {
   return reinterpret_cast<Vec>(__builtin_convertvector(high, Bits) << 16);
 }
 
-inline void store(c10::BFloat16* to, Vec value) {  // rounded to nearest
+// Rounded to nearest. What comes from bfloat16 and is no number stays so: it has no lower digits that could carry.
+inline void store(c10::BFloat16* to, Vec value) {
   const Bits bits = reinterpret_cast<Bits>(value);
   const Halves high = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves);
   std::memcpy(to, &high, sizeof high);

@@ -170,6 +170,16 @@ def test_in_bfloat16_outputs_are_torchs_own_and_gradients_lose_two_percent(r, si
 
 
 @needs_compiler
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_in_bfloat16_what_is_not_finite_stays_so(number):
+    layer, images = layer_of(16, 16, 3, 1, 1), torch.randn(1, 16, 8, 8)
+    WINOGRAD(layer)
+    with autocast(True):
+        _, of_images, of_weight, _ = results(layer, images, torch.full((1, 16, 8, 8), number))
+    assert not of_images.isfinite().any() and not of_weight.isfinite().any()
+
+
+@needs_compiler
 def test_sums_over_parts_of_a_batch_are_not_rounded_to_bfloat16():
     torch.manual_seed(0)
     maps, gradient = (torch.randn(64, 8, 8, 16).bfloat16() for _ in range(2))
