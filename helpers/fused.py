@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from helpers import narrow
 from helpers.dessilbi import compiled, compiles
 from helpers.models import Residual
 
@@ -293,7 +294,8 @@ class _PoolReLU(torch.autograd.Function):
 
 def fuse(model: nn.Module) -> None:
     """Has each Sequential of a model compute batch norm, max pool and ReLU that follow each other at once, in training,
-    on channels-last maps. Names, parameters and layers stay as they are. Raises RuntimeError without a compiler.
+    on channels-last maps; and what is `narrow`. Names, parameters and layers stay as they are. Raises RuntimeError
+    without a compiler.
 
     Pools come before ReLUs; see `faster.pool_first`.
     """
@@ -308,6 +310,11 @@ class _Sequential(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         layers = list(self)
         while layers:
+            count = narrow.leading(layers, x)
+            if count and not any(each._forward_hooks for each in layers[:count]):
+                x = narrow.convolve(layers[:count], x)
+                del layers[:count]
+                continue
             norm, pool, count = _start(layers)
             if count and _fits(x, norm, pool) and not any(each._forward_hooks for each in layers[:count]):
                 x = _at_once(x, norm, pool)

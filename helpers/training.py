@@ -33,7 +33,8 @@ class Engine:
     """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads.
 
     `convolutions`: "direct", torch's own; "matmul", products of matrices on small maps; or "winograd", these and fewer
-    multiplications on others (see `faster`). `fused`: batch norm, pool and ReLU are one pass (see `fused`).
+    multiplications on others (see `faster`). `fused`: batch norm, pool and ReLU are one pass (see `fused`), as are pool
+    and ReLU with a convolution of few channels (see `narrow`).
     """
 
     device: str = "cpu"

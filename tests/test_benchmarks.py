@@ -151,6 +151,8 @@ def test_the_spread_of_gradients_is_that_around_a_mean_of_many():
     ("aten::copy_", ["_ConvolveBackward", "autograd::engine::evaluate_function: _ConvolveBackward"],
      "convolution, linear: backward"),
     ("aten::copy_", ["_Convolve"], "convolution, linear: forward"),
+    ("narrow::forward", ["_ConvolvePoolReLU"], "convolution, linear: forward"),
+    ("narrow::backward", ["_ConvolvePoolReLUBackward"], "convolution, linear: backward"),
     ("fused::sums", ["_NormPoolReLUBackward", "autograd::engine::evaluate_function: _NormPoolReLUBackward"],
      "batch norm"),
     ("aten::threshold_backward", [], "ReLU, pooling, dropout"),

@@ -288,6 +288,26 @@ def test_where_each_window_sees_the_whole_map_a_convolution_is_a_matrix(kernel, 
         torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_of_a_single_window_is_a_linear_layer(layout):
+    layer = nn.Conv2d(16, 4, (5, 3)).double().to(memory_format=layout)
+    images = torch.randn(3, 16, 5, 3, dtype=torch.float64, requires_grad=True)
+    changed = copy.deepcopy(layer)
+    faster.change_convolutions(changed)
+    results = []
+    for each in (layer, changed):
+        outputs = each(images)
+        weighted = (outputs * torch.arange(12).view(3, 4, 1, 1)).sum()
+        results.append([outputs, *torch.autograd.grad(weighted, [images, *each.parameters()])])
+    for theirs, ours in zip(*results):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        changed(images)
+    assert [event.name for event in profiled.events() if event.name in ("aten::linear", "aten::conv2d")] == [
+        "aten::linear"
+    ]
+
+
 @pytest.mark.parametrize("kernel, padding, map_", [
     ((3, 3), (1, 1), (3, 2)), ((3, 3), (0, 0), (3, 3)), ((4, 4), (1, 1), (2, 2)),
 ], ids=str)  # fmt: skip
