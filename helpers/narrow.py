@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from helpers.dessilbi import compiled
+from helpers.dessilbi import compiled, compiles
 
 CHANNELS = 16  # that come in or go out, at most; with more of them a layer fills vectors by itself
 KERNELS = (3, 5)  # sides of a filter
@@ -23,7 +23,6 @@ KERNEL = r"""
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
@@ -81,7 +80,7 @@ Shape shape_of(const Tensor& maps) {
   return {maps.size(1), maps.size(2), maps.size(3)};
 }
 
-// A copy of maps with zeros around. What lies around stays as it is, so that it is filled once.
+// A copy of maps into the middle of larger ones, of which the edge is left alone
 void pad(const float* maps, const Shape& s, int64_t by, float* padded) {
   const Shape to = s.padded(by);
   padded += by * to.row() + by * lanes;
@@ -103,8 +102,8 @@ void each_filters(int64_t count, F f) {
     all(std::integral_constant<int, 1>());
 }
 
-// The convolution of maps with zeros around with filters (count, channels, k, k), 2 by 2 outputs of `some` filters at
-// a time: done(first filter, row, column, sums). `by` zeros lie around, and whole rows or columns of them are left out.
+// The convolution of maps that have `by` zeros around with filters (count, channels, k, k), 2 by 2 outputs of some
+// filters at a time: done(filter, row, column, four sums). Rows and columns of which all four see zeros are left out.
 template <int k, typename F>
 void convolve(const float* padded, const Shape& s, int64_t by, const float* filters, int64_t count, F done) {
   const Shape from = s.padded(by);
@@ -281,6 +280,12 @@ def kernel():
     return compiled("narrow", KERNEL)
 
 
+@functools.cache  # for each step asks
+def available() -> bool:
+    """Whether this machine has a compiler; compiles, once."""
+    return compiles(kernel)
+
+
 # ------------------------------------------------------------------------------------------ the function
 
 
@@ -291,7 +296,7 @@ def leading(layers: list[nn.Module], images: Tensor) -> int:
     count, sides = 0, images.shape[2:]
     while sides := _sides(layers[count : count + 3], sides):
         count += 3
-    return count
+    return count if count and available() else 0
 
 
 def _sides(layers: list[nn.Module], sides) -> list[int] | None:

@@ -220,6 +220,19 @@ def test_so_are_other_layers(layers):
     assert narrow.leading(layers, images(h=16, w=16)) == 0
 
 
+def test_without_a_compiler_all_is(monkeypatch):
+    def missing():
+        raise RuntimeError("needs a C++ compiler")
+
+    plain, changed = chain(2, 3)
+    narrow.available.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(narrow, "compiles", lambda kernel: fused.compiles(missing))
+        assert narrow.leading(list(plain), images()) == 0 and torch.equal(changed(images()), plain(images()))
+    narrow.available.cache_clear()
+    assert narrow.leading(list(plain), images()) == 3
+
+
 @pytest.mark.parametrize("listened", range(3))
 def test_a_layer_that_is_listened_to_is_called(listened):
     _, changed = chain(2, 3)
