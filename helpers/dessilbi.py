@@ -86,7 +86,7 @@ def _blocks(tensors: list[tuple[Tensor, ...]]):
 
     What is larger is split along its first dimension, which leaves filters whole.
     """
-    if sum(w.numel() for w, *_ in tensors) <= BLOCK or any(w.device.type != "cpu" for w, *_ in tensors):
+    if sum([each[0].numel() for each in tensors]) <= BLOCK or not all([each[0].is_cpu for each in tensors]):
         yield list(zip(*tensors))
         return
     block, size = [], 0
@@ -179,8 +179,9 @@ class _SplitLBI(torch.optim.Optimizer):
             tensors = [tensors[index] for index in left]
             if not tensors:
                 return
-        fused = _torch_fused(tensors)
-        if fused:
+        contiguous = all([t.is_contiguous() for each in tensors for t in each])
+        fused = _torch_fused(tensors, contiguous)
+        if fused and not contiguous:
             tensors = [tuple(map(as_rows, each)) for each in tensors]
         step_of_w = self._step_of_w(group, first, fused)
         for ws, gradients, *state in _blocks(tensors):
@@ -348,10 +349,11 @@ def check(values: dict, index: int = 0, allowed: dict = ALLOWED) -> None:
                 raise ValueError(f'penalty "group" is not for parameter {name} of shape {shape}: it has no filters')
 
 
-def _torch_fused(tensors: list[tuple[Tensor, ...]]) -> bool:
+def _torch_fused(tensors: list[tuple[Tensor, ...]], contiguous: bool) -> bool:
     """Whether one call of torch's fused step takes all of them, each given as (weights, gradient, *state)."""
     device, dtype = tensors[0][0].device, tensors[0][0].dtype
-    alike = all(each[0].dtype == dtype and each[0].device == device and _lie_alike(each) for each in tensors)
+    alike = all([each[0].dtype == dtype and each[0].device == device for each in tensors])
+    alike = alike and (contiguous or all(map(_lie_alike, tensors)))
     return alike and dtype.is_floating_point and device.type in ("cpu", "cuda", "mps")
 
 
