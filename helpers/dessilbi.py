@@ -179,7 +179,7 @@ class _SplitLBI(torch.optim.Optimizer):
             tensors = [tensors[index] for index in left]
             if not tensors:
                 return
-        contiguous = all([t.is_contiguous() for each in tensors for t in each])
+        contiguous = all([t.is_contiguous() for each in tensors for t in each])  # a list: sooner than a generator
         fused = _torch_fused(tensors, contiguous)
         if fused and not contiguous:
             tensors = [tuple(map(as_rows, each)) for each in tensors]

@@ -310,13 +310,10 @@ class _Sequential(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         layers = list(self)
         while layers:
-            count = narrow.leading(layers, x)
-            if count and not any(each._forward_hooks for each in layers[:count]):
-                x = narrow.convolve(layers[:count], x)
-                del layers[:count]
-                continue
-            norm, pool, count = _start(layers)
-            if count and _fits(x, norm, pool) and not any(each._forward_hooks for each in layers[:count]):
+            few, (norm, pool, count) = narrow.leading(layers, x), _start(layers)
+            if few and _unheard(layers[:few]):
+                count, x = few, narrow.convolve(layers[:few], x)
+            elif count and _fits(x, norm, pool) and _unheard(layers[:count]):
                 x = _at_once(x, norm, pool)
             else:
                 count, x = 1, layers[0](x)
@@ -326,6 +323,11 @@ class _Sequential(nn.Sequential):
 
 class _Residual(Residual, _Sequential):
     """x + layers(x), as in `Residual`."""
+
+
+def _unheard(layers: list[nn.Module]) -> bool:
+    """Whether nothing listens to any of the layers, so that none need be called."""
+    return not any(layer._forward_hooks for layer in layers)
 
 
 def _start(layers: list[nn.Module]) -> tuple[nn.BatchNorm2d | None, nn.MaxPool2d | None, int]:
@@ -344,10 +346,8 @@ def _fits(x: Tensor, norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None) -> 
         return False
     if x.shape[1] % CHANNELS or not x.is_contiguous(memory_format=torch.channels_last):
         return False
-    if pool is not None:
-        plain = pool.kernel_size == pool.stride == 2 and pool.padding == 0 and pool.dilation == 1
-        if not plain or pool.return_indices or any(side % 2 for side in x.shape[2:]):
-            return False
+    if pool is not None and not narrow.halves(pool, x.shape[2:]):
+        return False
     if norm is not None:
         plain = norm.training and norm.affine and norm.track_running_stats and norm.momentum is not None
         return plain and x.numel() > x.shape[1] and norm.weight.dtype == torch.promote_types(x.dtype, torch.float32)

@@ -311,11 +311,14 @@ def _sides(layers: list[nn.Module], sides) -> list[int] | None:
     plain = convolution.groups == 1 and convolution.bias is not None and convolution.weight.dtype == torch.float32
     if not plain or max(convolution.in_channels, convolution.out_channels) > CHANNELS:
         return None
-    plain = pool.kernel_size == pool.stride == 2 and pool.padding == 0 and pool.dilation == 1
     outputs = [side + 2 * padding[0] - k + 1 for side in sides]
-    if not plain or pool.return_indices or any(side < 2 or side % 2 for side in outputs):
-        return None
-    return [side // 2 for side in outputs]
+    return [side // 2 for side in outputs] if min(outputs) > 0 and halves(pool, outputs) else None
+
+
+def halves(pool: nn.MaxPool2d, sides) -> bool:
+    """Whether the pool takes the largest of each window of 2 by 2 of maps with these sides, and leaves no pixel out."""
+    plain = pool.kernel_size == pool.stride == 2 and pool.padding == 0 and pool.dilation == 1
+    return plain and not pool.return_indices and all(side % 2 == 0 for side in sides)
 
 
 def convolve(layers: list[nn.Module], images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers import faster, fused, models, narrow
+from helpers import faster, fused, narrow
 from tests.test_dessilbi import needs_compiler
 from tests.test_faster import images_for, trained, two
 from tests.test_training import FUSED, LENET, begin
@@ -240,8 +240,3 @@ def test_a_layer_that_is_listened_to_is_called(listened):
     changed[listened].register_forward_hook(lambda module, inputs, output: heard.append(output.shape))
     changed(images())
     assert len(heard) == 1
-
-
-def test_fusing_keeps_the_layers():
-    model, changed = two("LeNet", {}, fused.fuse)
-    assert list(changed.state_dict()) == list(models.build("LeNet").state_dict()) == list(model.state_dict())
