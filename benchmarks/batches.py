@@ -16,7 +16,7 @@ def images(repeats: int) -> dict:
     """Images a second of both, with one thread for ours and two workers for the DataLoader."""
     torch.set_num_threads(1)
     run = experiments.final
-    dataset = data.load(run.data)
+    dataset = data.load_for(run)
     ours, steps = training.make_batches(run, dataset), itertools.count()
     theirs = usual.Batches(usual.loader(run, dataset))
 

@@ -42,7 +42,7 @@ def train(case: str) -> dict:
 
     torch.set_num_threads(1)
     run = experiments.replace(CASES[case][0], images=IMAGES, epochs=EPOCHS, schedule=experiments.Constant(), probes=())
-    dataset, before, sizes = data.load(run.data), {}, []
+    dataset, before, sizes = data.load_for(run), {}, []
     before.update(resident=resident(), peak=peak())
     engine = training.choose_engine(run)
     batches = training.make_batches(run, dataset)

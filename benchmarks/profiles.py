@@ -77,7 +77,7 @@ def step(case: str, precision: str, repeats: int) -> dict:
     """Seconds of a step by group, in the fastest of `repeats` profiles, and the least that its multiply-adds take."""
     torch.set_num_threads(1)
     run, count = CASES[case]
-    dataset = data.load(run.data)
+    dataset = data.load_for(run)
     chosen = engine(run, 1, precision)
     ours = Ours(run, dataset, chosen)
     ours.batches = _Marked(ours.batches)

@@ -49,7 +49,7 @@ def rounding(case: str, repeats: int) -> dict:
         raise measure.NotHere("this machine only emulates bfloat16, or has no compiler")
     torch.set_num_threads(1)
     run, _ = CASES[case]
-    dataset = data.load(run.data)
+    dataset = data.load_for(run)
     batches = training.make_batches(run, dataset)
     exact = training.Trainer(run, FLOAT32, len(batches))
     for step in range(STEPS):

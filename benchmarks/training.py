@@ -51,7 +51,7 @@ def epoch(case: str, threads: int, precision: str, repeats: int) -> dict:
     """
     torch.set_num_threads(threads)
     run, count = CASES[case]
-    dataset = data.load(run.data)
+    dataset = data.load_for(run)
     chosen = engine(run, threads, precision)
     ours, loop = Ours(run, dataset, chosen), usual.Loop(run, dataset)
     peaks = measure.peak_candidates(precision)

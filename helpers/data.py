@@ -151,9 +151,15 @@ class Dataset:
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         return normalize(images, self.mean, self.std)
 
-    def prepare(self, images: torch.Tensor, normalize: bool = True) -> torch.Tensor:
-        """uint8 → float32 as a model takes them: normalised, or only scaled to [0, 1]."""
-        return self.normalize(images) if normalize else images.float() / 255
+    def scaling(self, how: bool | str = True) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Mean and deviation that Run.normalize means: the training split's, a half and a half to [−1, 1], or none."""
+        if how == "symmetric":
+            return torch.full_like(self.mean, 0.5), torch.full_like(self.std, 0.5)
+        return (self.mean, self.std) if how else (None, None)
+
+    def prepare(self, images: torch.Tensor, how: bool | str = True) -> torch.Tensor:
+        """uint8 → float32 as a model takes them, see `scaling`."""
+        return normalize(images, *self.scaling(how)) if how else images.float() / 255
 
 
 def split_indices(labels: np.ndarray, validation: int = VALIDATION) -> tuple[np.ndarray, np.ndarray]:
@@ -173,15 +179,27 @@ def split_indices(labels: np.ndarray, validation: int = VALIDATION) -> tuple[np.
     return random.permutation(kept), random.permutation(held_out)
 
 
-@functools.lru_cache(maxsize=2)
-def load(name: str, root: Path | None = None) -> Dataset:
-    """Data set `name` in memory, checked against its published checksums. Raises DataError, see `fetch`."""
+@functools.lru_cache(maxsize=4)
+def load(name: str, root: Path | None = None, validation: str = "held_out") -> Dataset:
+    """Data set `name` in memory, checked against its published checksums. Raises DataError, see `fetch`.
+
+    `validation`: "held_out" takes 10,000 of the training images out, "test" none, and its validation split is the test
+    set: nothing may be chosen by it.
+    """
     root = fetch(name, root)
     *parts, test = (_read(name, root, part) for part in PARTS[name])
     labels = torch.cat([part.labels for part in parts])
+    if validation == "test":
+        train = Split(torch.cat([part.images for part in parts]), labels)
+        return Dataset(train, test, test, *statistics(train.images), CLASSES[name])
     train, validation = (Split(_gather([part.images for part in parts], chosen), labels[chosen])
                          for chosen in map(torch.from_numpy, split_indices(labels.numpy())))  # fmt: skip
     return Dataset(train, validation, test, *statistics(train.images), CLASSES[name])
+
+
+def load_for(run) -> Dataset:
+    """The data set that `run` trains on, split as it says."""
+    return load(run.data, validation=run.validation)
 
 
 def load_test(name: str, root: Path | None = None) -> Split:

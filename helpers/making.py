@@ -68,7 +68,7 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 
     The caller has claimed the run, and removes the checkpoint. Raises Interrupted when `stop()`, with all saved.
     """
-    dataset, given = data.load(run.data), inputs(run, store)
+    dataset, given = data.load_for(run), inputs(run, store)
 
     def build(state: dict):
         """Trainer, batches, probes and how it began, from `state`: a checkpoint, or a beginning without weights."""
@@ -310,7 +310,7 @@ def complete(record: Record, store: Store) -> Record | None:
         return None
     model = models.build(run.model, **run.options)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    now = _pruned(model, arrays, data.load(run.data), run, training.Engine())
+    now = _pruned(model, arrays, data.load_for(run), run, training.Engine())
     revisions = dict.fromkeys([*record.revision.split(", "), revision()])
     return store.write(record.model_copy(update={"revision": ", ".join(revisions)}), {**now, **arrays}, weights)
 
@@ -458,7 +458,7 @@ def verify(record: Record, store: Store) -> str | None:
         given = inputs(record.run, store)
     except RecordError as error:
         return str(error)
-    now = training.fingerprint(record.run, data.load(record.run.data), **given)
+    now = training.fingerprint(record.run, data.load_for(record.run), **given)
     then = record.fingerprint
     if len(now) != len(then):
         return f"its fingerprint has {len(then)} losses, the code makes {len(now)}"

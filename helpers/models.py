@@ -2,12 +2,19 @@
 trained, loaded or drawn."""
 
 import contextlib
+import functools
 from collections import OrderedDict
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+# What VGG's weights are drawn by; None: as PyTorch does.
+INITS = {
+    "kaiming": functools.partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "xavier": nn.init.xavier_normal_,
+    "default": None,
+}
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
@@ -121,15 +128,15 @@ class MyResNet9(_Classifier):
 class VGG(_Classifier):
     """VGG-A (Simonyan and Zisserman, 2015, table 1) for 32×32 images, with a classifier of 512–512–10.
 
-    (N, 3, 32, 32) float → (N, 10) logits. `init`: "kaiming" for He et al.'s normal weights and zero biases, "default"
-    for PyTorch's own. With batch norm it has 9,756,426 parameters.
+    (N, 3, 32, 32) float → (N, 10) logits. `init`: "kaiming" for He et al.'s normal weights and zero biases, "xavier" for
+    Glorot and Bengio's, "default" for PyTorch's own. With batch norm it has 9,756,426 parameters.
     """
 
     PLAN = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
 
     def __init__(self, batch_norm=True, init="kaiming"):
-        if init not in ("kaiming", "default"):
-            raise ValueError(f"init {init!r} is unknown: use 'kaiming' or 'default'")
+        if init not in INITS:
+            raise ValueError(f"init {init!r} is unknown: use one of {', '.join(INITS)}")
         features, inputs = [], 3
         for width in self.PLAN:
             if width == "M":
@@ -139,13 +146,14 @@ class VGG(_Classifier):
                 inputs = width
         hidden = [nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
         super().__init__(features, [*hidden, nn.Linear(512, 10)])
-        if init == "kaiming":
-            self.apply(_kaiming)
+        if INITS[init] is not None:
+            self.apply(functools.partial(_initialise, INITS[init]))
 
 
-def _kaiming(layer: nn.Module) -> None:
+def _initialise(draw, layer: nn.Module) -> None:
+    """Weights by `draw`, biases zero; PyTorch's own batch norm is left as it is."""
     if isinstance(layer, (nn.Conv2d, nn.Linear)):
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        draw(layer.weight)
         nn.init.zeros_(layer.bias)
 
 

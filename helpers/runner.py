@@ -331,7 +331,7 @@ def rehearse(run: Run, steps: int) -> training.Trainer:
         steps = -(-steps // 20)
     if run.needs:
         raise ValueError(f"{run.name} starts from another run: rehearse one that starts by itself")
-    batches = training.make_batches(run, data.load(run.data))
+    batches = training.make_batches(run, data.load_for(run))
     trainer = training.Trainer(run, training.Engine(memory_format="channels_last"), len(batches))
     bar = tqdm(total=steps, desc=run.name, unit="step", leave=False, mininterval=1)
     with bar, contextlib.suppress(training.Stopped):

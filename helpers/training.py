@@ -233,7 +233,7 @@ def _restore_random_state(device: str, states: dict[str, torch.Tensor]) -> None:
 
 def make_batches(run, dataset: data.Dataset, device: str = "cpu") -> data.Batches:
     """The run's training batches."""
-    statistics = (dataset.mean, dataset.std) if run.normalize else (None, None)
+    statistics = dataset.scaling(run.normalize)
     return data.Batches(
         dataset.train.first(run.images), run.batch_size, run.seed, run.augment, *statistics, device=device
     )
@@ -264,6 +264,8 @@ def fit(
         for step in range(trainer.step, (trainer.step // steps + 1) * steps):
             for group in trainer.optimizer.param_groups:
                 group["lr"] = run.rate(step / total)
+                if "momentum" in group:
+                    group["momentum"] = run.momentum_at(step / total)
             images, labels = batches(step)
             loss, outputs = trainer.step_on(trainer.engine.place(images), labels, probes)
             trainer.losses[step] = loss
@@ -307,7 +309,7 @@ def _close_epoch(trainer: Trainer, batches: data.Batches, loss: float, accuracy:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, dataset: data.Dataset, split: data.Split, engine: Engine, normalize: bool = True):
+def predict(model: nn.Module, dataset: data.Dataset, split: data.Split, engine: Engine, normalize: bool | str = True):
     """The model's outputs (N, 10) on a split, in evaluation mode and float32, mode left as it was."""
     with models.keeping_modes(model):
         model.eval()

@@ -41,8 +41,8 @@ def command(monkeypatch, capsys):
 @pytest.fixture
 def digits(monkeypatch, tiny_digits):
     """One declared row, a run on a tiny data set."""
-    monkeypatch.setattr(data, "load", lambda name, root=None: tiny_digits)
-    monkeypatch.setattr(experiments, "SECTIONS", {"1": {"small": {"row": DIGITS}}})
+    monkeypatch.setattr(data, "load", lambda name, root=None, validation="held_out": tiny_digits)
+    monkeypatch.setattr(experiments.tables, "SECTIONS", {"1": {"small": {"row": DIGITS}}})
     return Store().folder / f"{DIGITS.name}.json"
 
 
@@ -286,7 +286,9 @@ def test_verify_finds_a_changed_fingerprint_with_a_good_checksum(digits, command
 
 def test_the_record_of_no_declared_row(digits, command, monkeypatch):
     command("run", "--workers", 1)
-    monkeypatch.setattr(experiments, "SECTIONS", {"1": {"small": {"other": experiments.replace(DIGITS, lr=0.1)}}})
+    monkeypatch.setattr(
+        experiments.tables, "SECTIONS", {"1": {"small": {"other": experiments.replace(DIGITS, lr=0.1)}}}
+    )
     code, out, errors = command("status")
     assert (code, errors) == (0, [f"{digits} is the record of no declared row: declare the row, or move the file away"])
 

@@ -195,6 +195,7 @@ def test_a_row_that_the_report_does_not_have_is_reported_as_nothing():
 
 UNUSED = {  # fields of other sections, at their defaults
     "kappa": 1, "mu": 100, "lam": 0, "density": 1, "penalized": [], "precision": "auto", "probes": [], "mask": None,
+    "validation": "held_out",
 }  # fmt: skip
 
 
@@ -365,7 +366,7 @@ def test_defaults_said_aloud_leave_the_digest_as_it_is():
 OTHER = {  # of each field a value that no run here has
     "data": "cifar10", "model": "VGG", "options": {"hidden": 99}, "loss": "cross_entropy", "optimizer": "adam",
     "lr": 0.11, "momentum": 0.4, "weight_decay": 1e-9, "schedule": Cyclic(high=0.2), "epochs": 51, "batch_size": 63,
-    "augment": ("flip",), "normalize": False, "images": 49_999, "seed": 1, "start": LENET,
+    "augment": ("flip",), "normalize": False, "validation": "test", "images": 49_999, "seed": 1, "start": LENET,
     "kappa": 5, "mu": 20, "lam": 0.1, "density": 0.5, "penalized": ("conv3",), "precision": "float32",
     "probes": ("path",), "mask": Mask(of=FOLLOWED, epoch=3),
 }  # fmt: skip
@@ -525,7 +526,7 @@ def test_an_options_value_that_is_not_allowed_is_told_in_one_line(option, value)
     (lambda: Run(lr=1, epochs=3), ("model",)),
     (lambda: allowed(start={"model": "LeNet"}), ("Run needs lr",)),
     (lambda: allowed(model="MyResNet9", options={"block_kernel": 4}), ("block_kernel", "4", "3", "5")),
-    (lambda: allowed(model="VGG", options={"init": "xavier"}), ("init", "'xavier'", "kaiming")),
+    (lambda: allowed(model="VGG", options={"init": "zeros"}), ("init", "'zeros'", "xavier")),
     (lambda: allowed(optimizer="adam", momentum=0.5), ("momentum 0.5", "adam")),
     (lambda: allowed(model="VGG", loss="nll"), ("nll", "VGG")),
     (lambda: Cyclic(high=-1), ("high", "-1")),

@@ -251,7 +251,7 @@ def test_default_initialisation_is_torchs_own():
     ("MyNet", {"kernels": (5, -1)}, "kernels (5, -1)"),
     ("MyNet", {"kernels": (29, 5)}, "kernels (29, 5)"),
     ("MyResNet9", {"block_kernel": 4}, "block_kernel 4"),
-    ("VGG", {"init": "xavier"}, "'xavier'"),
+    ("VGG", {"init": "zeros"}, "'zeros'"),
 ])  # fmt: skip
 def test_what_is_not_allowed_is_told_in_one_line(name, options, told):
     with pytest.raises(ValueError) as error:

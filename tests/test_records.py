@@ -334,7 +334,7 @@ def test_stale_and_damaged_records_are_not_shown(store, monkeypatch):
 def test_every_state_is_told(store, monkeypatch):
     states = ("done", "pending", "running", "diverged", "stale")
     rows = {state: experiments.replace(RUN, lr=0.1 + place) for place, state in enumerate(states)}
-    monkeypatch.setattr(experiments, "SECTIONS", {"1": {"table": rows}})
+    monkeypatch.setattr(experiments.tables, "SECTIONS", {"1": {"table": rows}})
     store.write(record_of(rows["done"]))
     store.write(record_of(rows["diverged"], accuracy=None))
     store.write(record_of(rows["stale"], recipe=records.RECIPE + 1))
@@ -351,7 +351,7 @@ def test_every_state_is_told(store, monkeypatch):
     "scores, accuracy, learned", [((0.75, 0.1, None), 0.75, 1), ((0.75, 0.5), 0.625, 2), ((0.1, 0.1), 0.1, 0)]
 )
 def test_status_says_how_many_seeds_its_accuracy_is_of(scores, accuracy, learned, store, monkeypatch):
-    monkeypatch.setattr(experiments, "SECTIONS", {"1": {"table": {"row": RUN}}})
+    monkeypatch.setattr(experiments.tables, "SECTIONS", {"1": {"table": {"row": RUN}}})
     monkeypatch.setitem(experiments.SEEDS, "paper", {RUN: len(scores)})
     for seed, score in enumerate(scores):
         store.write(record_of(experiments.replace(RUN, seed=seed), accuracy=score))

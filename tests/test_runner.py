@@ -34,7 +34,7 @@ server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["helpers.__main__", "helpers.runner", "pytest"])
 
 
-def tiny(name: str, root=None) -> data.Dataset:
+def tiny(name: str, root=None, validation="held_out") -> data.Dataset:
     """64 images a split in the shape of data set `name`."""
     generator = torch.Generator().manual_seed(0)
     shape = (64, 1, 28, 28) if name == "mnist" else (64, 3, 32, 32)
@@ -47,7 +47,7 @@ def declare(patch) -> None:
     patch(data, "load", tiny)
     patch(data, "fetch", lambda name, root=None: None)
     patch(making, "revision", lambda: "revision")  # two processes a record
-    patch(experiments, "SECTIONS", {"1": {"small": ROWS}})
+    patch(experiments.tables, "SECTIONS", {"1": {"small": ROWS}})
 
 
 @pytest.fixture(autouse=True)
@@ -252,7 +252,7 @@ def test_pruned_accuracies_are_recorded(store):
 
 def test_a_record_that_keeps_its_weights_is_completed(store, monkeypatch):
     new = ("pruned_elimination_conv3_validation", "pruned_elimination_conv3_test")
-    monkeypatch.setattr(experiments, "KEPT", {PATH})
+    monkeypatch.setattr(experiments.plan, "KEPT", {PATH})
     made = [runner.work([run], store)[0] for run in (PATH, DIGITS)]
     before = [store.arrays(record) for record in made]
     older = [
@@ -776,7 +776,7 @@ def test_obtain_interrupted_while_it_reads_shows_what_there_is(store, monkeypatc
 
 
 def test_obtain_shows_what_a_larger_budget_has_of_some_rows(store, monkeypatch):
-    monkeypatch.setattr(experiments, "LAPTOP_EPOCHS", {"LeNet": 1})
+    monkeypatch.setattr(experiments.plan, "LAPTOP_EPOCHS", {"LeNet": 1})
     rows = {label: experiments.replace(ROWS[label], epochs=2) for label in "ab"}
     runner.work([experiments.at(run, "laptop") for run in rows.values()] + [rows["a"]], store)
     selection = runner.obtain(rows, store=store)
