@@ -24,8 +24,8 @@ from benchmarks import (
     training,
 )
 from benchmarks.measure import NotHere
-from helpers import making
 from helpers.records import RecordError
+from helpers.runner import one
 
 MODULES = (optimizer, training, profiles, rounding, pruned, batches, records, table, memory)
 PARTS = {name: part for module in MODULES for name, part in module.PARTS.items()}
@@ -49,10 +49,10 @@ def instructions() -> str | None:
 
 def measure(parts: dict, repeats: int, path) -> dict[str, str]:
     """Measures `parts`, with a bar, and writes after each; gives the reasons of those that could not be measured."""
-    machine = {**making.machine(), "instructions": instructions()}
+    machine = {**one.machine(), "instructions": instructions()}
     if held_to := os.environ.get("ONEDNN_MAX_CPU_ISA"):
         machine["held_to"] = held_to
-    provenance = {"machine": machine, "revision": making.revision(), "repeats": repeats}
+    provenance = {"machine": machine, "revision": one.revision(), "repeats": repeats}
     known, failed = results.read(path), {}
     with tqdm(parts.items(), desc="benchmarks", unit="part") as bar:
         for name, part in bar:

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from benchmarks import results  # noqa: E402
 from benchmarks.training import PRECISIONS  # noqa: E402
-from helpers.figures import BLUE, ORANGE, SKY, VERMILION, WIDTH, use_report_style  # noqa: E402
+from helpers.show.curves import BLUE, ORANGE, SKY, VERMILION, WIDTH, use_report_style  # noqa: E402
 
 PATH = Path(__file__).resolve().parents[1] / "figures" / "benchmarks.svg"
 LIMIT = dict(color=VERMILION, linewidth=2, label="limit")

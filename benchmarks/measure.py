@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from helpers import sparsity
+from helpers import pruning
 
 BYTES = 4  # of a number in float32
 
@@ -100,7 +100,7 @@ def training_multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int
 
     Only those that are needed: none by the zeros of a padding, and no gradient of the first layer's input.
     """
-    first, *others = sparsity.multiply_adds(model, shape, padding=False)
+    first, *others = pruning.multiply_adds(model, shape, padding=False)
     return 2 * first + 3 * sum(others)
 
 

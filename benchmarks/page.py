@@ -8,9 +8,9 @@ import pandas as pd
 
 from benchmarks import profiles, results
 from benchmarks.training import PRECISIONS
-from helpers.overview import filled
 from helpers.records import RecordError
-from helpers.tables import DASH, Table
+from helpers.show.overview import filled
+from helpers.show.tables import DASH, Table
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
 PENDING = "Not measured yet: `make bench` does it."

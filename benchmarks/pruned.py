@@ -6,7 +6,7 @@ import functools
 import torch
 
 from benchmarks import measure
-from helpers import models, sparsity
+from helpers import models, pruning
 
 FRACTIONS = (0.6, 0.8, 0.9)
 BATCH_SIZE = 128
@@ -18,9 +18,9 @@ def smaller(network: str) -> dict[str, torch.nn.Module]:
     """The whole network and, by the share of filters cut out of its layers, the smaller ones, in evaluation mode."""
     torch.manual_seed(0)
     model, names = models.build(network).eval(), CASES[network][1]
-    order = sparsity.pruning_order(model)
+    order = pruning.pruning_order(model)
     names = names or [name for name in order if name.startswith("features")]
-    cut = {f"{fraction:.0%} cut": sparsity.compact(sparsity.prune(model, order, fraction, names))
+    cut = {f"{fraction:.0%} cut": pruning.compact(pruning.prune(model, order, fraction, names))
            for fraction in FRACTIONS}  # fmt: skip
     return {"whole": model, **cut}
 
@@ -35,7 +35,7 @@ def pruned(network: str, repeats: int) -> dict:
     return {
         "batch_size": BATCH_SIZE,
         "networks": {name: {"parameters": models.count_parameters(model),
-                            "multiply_adds_an_image": sum(sparsity.multiply_adds(model, shape)),
+                            "multiply_adds_an_image": sum(pruning.multiply_adds(model, shape)),
                             "images_a_second": BATCH_SIZE / min(seconds[name]),
                             "spread": measure.summary(seconds[name])["spread"]}
                      for name, model in networks.items()},

@@ -8,7 +8,8 @@ import torch
 
 from benchmarks import measure
 from benchmarks.training import CASES
-from helpers import data, training, winograd
+from helpers import data, training
+from helpers.fast import winograd
 
 NETWORKS = ("MyNet", "MyResNet9", "VGG-A", "VGG-A + BN")
 STEPS = 100  # of training, so that the weights are no longer random

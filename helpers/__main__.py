@@ -113,9 +113,9 @@ def run(
     settings = runner.Settings(device, threads or 1, precision, deadline, 0 if sys.stderr.isatty() else None)
     try:
         if engine == "ray":
-            from helpers import scaleout
+            from helpers.runner import cluster
 
-            scaleout.run(runs, store, settings, address, workers)
+            cluster.run(runs, store, settings, address, workers)
         else:
             runner.work_together(runs, store, workers, settings)
     except runner.Interrupted as stopped:
@@ -152,7 +152,7 @@ def verify(section: Section = None, table: Table = None, results: Results = None
     """Replay the first steps of each record and compare them with its fingerprint."""
     from tqdm import tqdm
 
-    from helpers import making
+    from helpers.runner import one
 
     store = Store(results)
     wanted = {run.name for row in experiments.rows(section, table) for budget in experiments.BUDGETS
@@ -161,7 +161,7 @@ def verify(section: Section = None, table: Table = None, results: Results = None
     bad = list(faults.values())
     chosen = [record for name, record in known.items() if name in wanted or (section is None and table is None)]
     for record in tqdm(chosen, desc="verify", unit="record", disable=None):
-        difference = making.verify(record, store)
+        difference = one.verify(record, store)
         if difference:
             bad.append(f"{store.path(record.run)}: {difference}")
     print("\n".join([*bad, f"{len(chosen)} records verified, {len(bad)} at fault"]))
@@ -174,14 +174,14 @@ def complete(results: Results = None) -> None:
     """Measure of kept weights what was not measured yet when their records were made."""
     from tqdm import tqdm
 
-    from helpers import making
+    from helpers.runner import one
 
     store = Store(results).prepare()
     known, _ = store.scan()
-    making.revision()  # of the code as it was imported
+    one.revision()  # of the code as it was imported
     count = 0
     for record in tqdm(known.values(), desc="complete", unit="record", disable=None):
-        count += making.complete(record, store) is not None
+        count += one.complete(record, store) is not None
     print(f"{count} of {len(known)} records completed")
 
 
@@ -205,12 +205,13 @@ def report(
 ) -> None:
     """Execute the notebooks from the records and write the HTML site, the PDF, the figures and the README's tables."""
     os.environ.setdefault("RECORDS_ONLY", "1")
-    from helpers import overview, report
+    from helpers.publish import build
+    from helpers.show import overview
 
     # Other notebooks, records or budgets must not replace the repository's figures and tables.
     own = notebooks.resolve() == records.ROOT / "notebooks" and Store().folder.resolve() == records.ROOT / "results"
     own = own and not os.environ.get("REPORT_BUDGET")
-    for path in report.build(notebooks, output, figures=figures or (records.ROOT if own else output) / "figures"):
+    for path in build.build(notebooks, output, figures=figures or (records.ROOT if own else output) / "figures"):
         print(path)
     if own:
         overview.rewrite()
@@ -219,7 +220,7 @@ def report(
 @app.command()
 def readme(path: Annotated[Path, typer.Argument(help="The README.")] = records.ROOT / "README.md") -> None:
     """Bring the README's tables up to date with the records."""
-    from helpers import overview
+    from helpers.show import overview
 
     try:
         changed = overview.rewrite(path)

@@ -128,8 +128,8 @@ class MyResNet9(_Classifier):
 class VGG(_Classifier):
     """VGG-A (Simonyan and Zisserman, 2015, table 1) for 32×32 images, with a classifier of 512–512–10.
 
-    (N, 3, 32, 32) float → (N, 10) logits. `init`: "kaiming" for He et al.'s normal weights and zero biases, "xavier" for
-    Glorot and Bengio's, "default" for PyTorch's own. With batch norm it has 9,756,426 parameters.
+    (N, 3, 32, 32) float → (N, 10) logits. `init`: normal weights and zero biases, "kaiming" as He et al. draw them,
+    "xavier" as Glorot and Bengio; "default": PyTorch's own. With batch norm it has 9,756,426 parameters.
     """
 
     PLAN = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")

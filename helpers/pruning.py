@@ -1,407 +1,361 @@
-"""How what DessiLBI finds looks: the way of Γ, accuracy with a share of the network pruned, filters. It reads what runs
-have recorded and never prunes or trains anything itself."""
+"""What is sparse in a network and what can be cut: the support of Γ and when it came about, pruning in the order of
+DessiLBI's authors, and the smaller network that is left. It never trains, and leaves the model it is given as it is."""
 
-import math
+import copy
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
+import torch
+from torch import Tensor, nn
 
-from helpers.experiments import PRUNED, Run
-from helpers.figures import BLACK, looks_of, no_record, spaced, tiles
-from helpers.records import Record, Store, alive
-from helpers.tables import DASH, Table, links, listed, percent, signed
+from helpers import models
 
-NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
-SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
-CHEAP, DEAR = 0.5, 2.0  # points of accuracy: "at almost no cost", "falls fast"
-ORDERS = {"magnitude": "magnitude", "support": "entry into the support", "elimination": "backward elimination"}
-GOALS = {0.0: 0.994, 0.6: 0.993, 0.8: 0.99, 0.9: 0.985}  # ours: share of conv3 pruned → test accuracy
+NEVER = 2000  # in place of an epoch, for what never entered the support; the number is that of the authors' code
+PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+# ------------------------------------------------------------------------------------------ support
+
+
+def units(weight: Tensor) -> Tensor:
+    """What can be cut on its own: of a convolution's weight (F, C, …) the norm of each filter (F,), else each |w|."""
+    return weight.flatten(1).norm(dim=1) if weight.ndim > 2 else weight.abs()
+
+
+def gammas(optimizer) -> dict[str, Tensor]:
+    """Γ of each penalised parameter of a DessiLBI optimizer, by name (or position where it was given no names)."""
+    found = {}
+    for index, group in enumerate(optimizer.param_groups):
+        names = group.get("param_names") or [f"{index}.{i}" for i in range(len(group["params"]))]
+        if group.get("penalty") is not None:
+            found.update({name: optimizer.gamma(p) for name, p in zip(names, group["params"])})
+    return found
+
+
+def support(optimizer) -> dict[str, Tensor]:
+    """Where Γ is not zero, by parameter: bool for each filter (F,) of a convolution, else in the weight's shape."""
+    return {name: units(gamma) > 0 for name, gamma in gammas(optimizer).items()}
+
+
+class Path:
+    """A probe of the training loop: the way of Γ over a run with DessiLBI (the solution path).
+
+    `series` holds, for each of `points` + 1 moments evenly over the run: `path_step`, the step; `path_<parameter>`
+    (points, F), the norm of each filter of Γ, or (points,), the share of a linear layer's weights in the support. And
+    `entry_<parameter>`: the epoch at whose end a filter or weight was first in the support, else NEVER.
+    """
+
+    def __init__(self, run_steps: int, epoch_steps: int, points: int = 100):
+        self.total, self.epoch_steps = run_steps, epoch_steps
+        points = min(points, run_steps)
+        self.moments = {round(i * run_steps / points): i for i in range(points + 1)}
+        self.series: dict[str, Tensor] = {}
+
+    def __call__(self, trainer, *_) -> None:
+        """Looks at Γ before the step `trainer.step`, if that is a moment to look."""
+        self.look(trainer.optimizer, trainer.step)
+
+    def finish(self, trainer) -> None:
+        """Looks at Γ after the last step."""
+        self.look(trainer.optimizer, trainer.step)
+
+    def look(self, optimizer, step: int) -> None:
+        moment, epoch_ends = self.moments.get(step), step > 0 and step % self.epoch_steps == 0
+        if moment is None and not epoch_ends:
+            return
+        for name, gamma in gammas(optimizer).items():
+            sizes = units(gamma).cpu()
+            values = sizes if gamma.ndim > 2 else (sizes > 0).float().mean()
+            if moment is not None:
+                self._series(f"path_{name}", (len(self.moments), *values.shape), torch.float32)[moment] = values
+                self._series("path_step", (len(self.moments),), torch.int32)[moment] = step
+            if epoch_ends:
+                entry = self._series(f"entry_{name}", sizes.shape, torch.int16, NEVER)
+                entry[(sizes > 0) & (entry == NEVER)] = step // self.epoch_steps
+
+    def _series(self, name: str, shape, dtype, fill: float = 0) -> Tensor:
+        if name not in self.series:
+            self.series[name] = torch.full(shape, fill, dtype=dtype)
+        return self.series[name]
+
+    def state_dict(self) -> dict:
+        return {"series": self.series}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.series = state["series"]
 
 
 # ------------------------------------------------------------------------------------------ pruning
 
 
-def accuracies(found: Sequence[Record], store: Store, layers: str, order: str, split: str = "test") -> np.ndarray:
-    """Accuracy of each seed's network with each share of `experiments.PRUNED` pruned: (seeds, shares), 0 to 1.
+def layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that can be pruned, convolutions and linear ones, by name."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, PRUNABLE)}
 
-    Seeds that learned nothing are left out where others did. `layers`: "conv3" or "conv3_fc1"; `order`: "support", the
-    authors' order, "magnitude" or, for conv3, "elimination". No seeds, no rows.
+
+def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """How much each filter or weight of a model is worth keeping, by layer; what is lowest is pruned first.
+
+    The authors' order: ‖W_f‖ less the epoch in which filter f entered the support, |w| less that of a weight, NEVER for
+    what did not enter. `entry`: parameter name → epochs, as `Path` records it. Without it: magnitude alone. Raises
+    ValueError for a name that is no weight of the model's layers.
     """
-    name = f"pruned_{order}_{layers}_{split}"
-    every = [store.arrays(record) for record in alive(list(found))]
-    # A share of 10,000 images: what float32 adds to it could turn the last digit of a mean.
-    series = [np.round(arrays[name].astype(float), 6) for arrays in every if name in arrays]
-    return np.array(series).reshape(-1, len(PRUNED))
+    order, found = {}, layers(model)
+    if strange := sorted(set(entry or {}) - {f"{name}.weight" for name in found}):
+        raise ValueError(f"entry is of {', '.join(strange)}, which the model doesn't have: it has {', '.join(found)}")
+    for name, layer in found.items():
+        order[name] = units(layer.weight.detach())
+        if entry is not None and f"{name}.weight" in entry:
+            order[name] = order[name].double() - entry[f"{name}.weight"].to(order[name].device)
+    return order
 
 
-def in_own_order(found: Sequence[Record], store: Store, split: str = "test") -> np.ndarray:
-    """`accuracies` on conv3 in the authors' order where Γ was followed, else by magnitude."""
-    followed = any(f"path_{CONV3}" in store.arrays(record) for record in found)
-    return accuracies(found, store, "conv3", "support" if followed else "magnitude", split)
+@torch.no_grad()
+def elimination_order(model: nn.Module, name: str, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """How much each filter of the convolution `name` is worth keeping, in the form of `pruning_order`: {name: (F,)}.
 
-
-def at(values: np.ndarray, share: float) -> np.ndarray:
-    """The accuracies of `accuracies` at one share pruned, (seeds,)."""
-    return values[:, int(np.argmin(np.abs(np.array(PRUNED) - share)))]
-
-
-def over_goals(values: np.ndarray) -> np.ndarray:
-    """The mean over the shares of GOALS, by which one setting is chosen: (seeds,)."""
-    return np.mean([at(values, share) for share in GOALS], axis=0)
-
-
-def mean_and_spread(values: np.ndarray) -> str:
-    """Accuracies in percent: mean ± std where there are several, a dash where there are none."""
-    if not len(values):
-        return DASH
-    spread = f" ± {100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return percent(float(np.mean(values))) + spread
-
-
-def pruning_table(
-    columns: Mapping[str, np.ndarray | Mapping[float, float]], caption: str, shares: Sequence[float] = SHOWN
-) -> Table:
-    """Accuracy in percent, a row for each share pruned; a column is of `accuracies`, or stated as share → value."""
-    rows = []
-    for share in shares:
-        row: dict[str, object] = {"pruned": f"{100 * share:.0f} %"}
-        for label, values in columns.items():
-            known = isinstance(values, Mapping)
-            stated = values.get(round(share, 2)) if known else None
-            row[label] = (DASH if stated is None else percent(stated)) if known else mean_and_spread(at(values, share))
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    return Table(frame, caption, frame)
-
-
-def cost(values: np.ndarray, share: float) -> float:
-    """Points of accuracy that pruning `share` costs, mean over seeds; NaN without records."""
-    return float(100 * (at(values, 0).mean() - at(values, share).mean())) if len(values) else float("nan")
-
-
-def free_share(values: np.ndarray, points: float = CHEAP) -> float:
-    """The largest share up to which pruning costs at most `points`, mean over seeds; NaN without records."""
-    if not len(values):
-        return float("nan")
-    cheap = [cost(values, share) <= points for share in PRUNED]
-    return PRUNED[cheap.index(False) - 1] if False in cheap else PRUNED[-1]
-
-
-def verdict(values: np.ndarray, share: float = 0.3, beyond: float = 0.6) -> str:
-    """Whether `share` can be pruned for at most CHEAP points, and `beyond` costs at least DEAR: "holds" or not."""
-    if not len(values):
-        return "not measured yet"
-    return "holds" if cost(values, share) <= CHEAP and cost(values, beyond) >= DEAR else "does not hold"
-
-
-def against_goals(values: np.ndarray) -> str:
-    """Mean accuracies (± std) beside GOALS, and which of these the means reach, in words."""
-    if not len(values):
-        return "not measured yet"
-    return "; ".join(
-        f"{_pruned(share)} {mean_and_spread(ours)} % (goal {100 * goal:.1f} %: "
-        f"{'reached' if ours.mean() >= goal else 'missed'})"
-        for share, goal in GOALS.items() for ours in [at(values, share)]
-    )  # fmt: skip
-
-
-def changes_table(lines: Mapping[str, np.ndarray], shares: Sequence[float] = tuple(GOALS)) -> Table:
-    """By how many points each of `lines` (label → `accuracies`) differs from the one before, at each share pruned.
-
-    Beside a difference stands its standard deviation, from the spread over the seeds of the two rows.
+    Backward elimination: of the filters that are left, that one goes next without which the loss on `images`, (N, C, H,
+    W) as the model takes them, is lowest. It looks at what filters do, and so sees which do what others do as well.
+    Raises ValueError for a layer that is no convolution of the chain.
     """
-    gains = {label: [gain(*pair, share) for share in shares] for label, pair in _steps(lines).items()}
-    columns = ["change", *map(_pruned, shares)]
-    frame = pd.DataFrame([[label, *(points for points, _ in each)] for label, each in gains.items()], columns=columns)
-    texts = pd.DataFrame([[label, *(_with_deviation(*one) for one in each)] for label, each in gains.items()],
-                         columns=columns)  # fmt: skip
-    caption = "What each change adds to the row before it, in points (± its standard deviation), with a share of conv3"
-    return Table(frame, f"{caption} pruned.", texts)
+    stages, layer = _stages(model), dict(model.named_modules()).get(name)
+    places = [i for i, stage in enumerate(stages) if stage is layer and isinstance(stage, nn.Conv2d)]
+    if not places:
+        raise ValueError(f"{name!r} is no convolution of the chain: its units can't be eliminated one by one")
+    with models.keeping_modes(model):
+        model.eval()
+        outputs = nn.Sequential(*stages[: places[0] + 1])(images)
+        rest = nn.Sequential(*stages[places[0] + 1 :])
+        kept, order = outputs.new_ones(outputs.shape[1]), torch.empty(outputs.shape[1])
+        for rank in range(len(kept)):
+            losses = torch.full_like(kept, torch.inf)
+            for unit in kept.nonzero()[:, 0]:
+                without = kept.index_fill(0, unit, 0)
+                losses[unit] = nn.functional.cross_entropy(rest(outputs * without[:, None, None]), labels)
+            gone = losses.argmin()
+            order[gone], kept[gone] = rank, 0
+    return {name: order}
 
 
-def clear_changes(lines: Mapping[str, np.ndarray], share: float) -> str:
-    """Which rows differ from the one before by more than twice the standard deviation of the difference, in words."""
-    gains = {label: gain(*pair, share) for label, pair in _steps(lines).items()}
-    clear = [f"“{label}” {signed(points)}" for label, (points, deviation) in gains.items()
-             if abs(points) > 2 * deviation]  # fmt: skip
-    return f"{_pruned(share)} {listed(clear) if clear else 'none'}"
+def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers: Sequence[str]) -> nn.Module:
+    """A copy of `model` with the lowest `fraction` (0 to 1) of filters or weights in each of `layers` set to zero.
 
-
-def apart_from_first(lines: Mapping[str, np.ndarray], share: float) -> str:
-    """Which rows differ from the first of `lines` by more than two standard deviations of the difference, in words.
-
-    The spread over the first row's seeds stands for that of the others, which may have a single one.
+    A filter's bias goes with it. Raises ValueError for a fraction out of range, a layer that has no order or one whose
+    weight is computed from other parameters.
     """
-    first, *others = lines
-    base, clear = at(lines[first], share), []
-    for label in others if len(base) > 1 else ():
-        if len(values := at(lines[label], share)):
-            gap = values.mean() - base.mean()
-            if abs(gap) > 2 * base.std(ddof=1) * math.sqrt(1 / len(base) + 1 / len(values)):
-                clear.append(f"“{label}” {signed(100 * gap)}")
-    return f"{_pruned(share)} {listed(clear) if clear else 'none'}"
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction {fraction} is not allowed: it must be between 0 and 1")
+    pruned = copy.deepcopy(model)
+    modules = dict(pruned.named_modules())
+    for name in layers:
+        if name not in order:
+            raise ValueError(f"{name!r} is no layer that can be pruned: there are {', '.join(order)}")
+        if not isinstance(modules[name].weight, nn.Parameter):
+            raise ValueError(f"the weight of {name!r} is computed from other parameters: remove its parametrization")
+        scores = order[name].flatten()
+        lowest = torch.argsort(scores, stable=True)[: round(fraction * len(scores))]
+        mask = torch.ones_like(scores, dtype=torch.bool)
+        mask[lowest] = False
+        _apply(modules[name], mask.view_as(order[name]))
+    return pruned
 
 
-def _steps(lines: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Each of `lines` after the one before it."""
-    known = {label: values for label, values in lines.items() if len(values)}
-    return {label: (known[last], known[label]) for last, label in zip(known, list(known)[1:])}
+@torch.no_grad()
+def _apply(layer: nn.Module, kept: Tensor) -> None:
+    """Sets to zero what is not `kept`: filters (F,) with their biases, or weights."""
+    filters = kept.ndim < layer.weight.ndim
+    layer.weight.mul_(kept.view(-1, *[1] * (layer.weight.ndim - 1)) if filters else kept)
+    if filters and layer.bias is not None:
+        layer.bias.mul_(kept)
 
 
-def gain(before: np.ndarray, after: np.ndarray, share: float) -> tuple[float, float]:
-    """By how many points the mean of `after` is above that of `before`, with a share pruned, and the standard
-    deviation of that; NaN where one has a single seed."""
-    old, new = at(before, share), at(after, share)
-    deviation = math.sqrt(sum(np.var(each, ddof=1) / len(each) if len(each) > 1 else math.nan for each in (old, new)))
-    return float(100 * (new.mean() - old.mean())), 100 * deviation
+def masks(model: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameter name → mask in its shape, from the filters (F,) or weights that stay, by name of the weight."""
+    parameters, found = dict(model.named_parameters()), {}
+    for name, mask in kept.items():
+        weight = parameters[name]
+        filters = mask.ndim < weight.ndim
+        found[name] = (mask.view(-1, *[1] * (weight.ndim - 1)) if filters else mask).expand_as(weight).float()
+        bias = name.removesuffix("weight") + "bias"
+        if filters and bias in parameters:
+            found[bias] = mask.float()
+    return found
 
 
-def _with_deviation(points: float, deviation: float) -> str:
-    return signed(points) + ("" if math.isnan(deviation) else f" ± {deviation:.2f}")
+def shuffled(kept: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Masks with as many filters or weights kept in each layer, but drawn by lot."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view_as(mask)
+            for name, mask in kept.items()}  # fmt: skip
 
 
-def untouched_share(values: np.ndarray) -> float:
-    """The largest share that can be pruned with no accuracy changed in any seed, as if all of it was zero."""
-    if not len(values):
-        return float("nan")
-    same = (values == values[:, :1]).all(0).tolist()
-    return PRUNED[same.index(False) - 1] if False in same else PRUNED[-1]
+@torch.no_grad()
+def pruned_accuracies(model, order, fractions, names, images: Tensor, labels: Tensor) -> Tensor:
+    """Accuracy of `model` with each of `fractions` of the layers `names` pruned: (len(fractions),).
+
+    `images` (N, C, H, W) as the model takes them. What lies before the first pruned layer is computed only once.
+    """
+    stages, modules = _stages(model), dict(model.named_modules())
+    first = min(next(i for i, stage in enumerate(stages) if stage is modules[name]) for name in names)
+    parts, accuracies = images.split(1000), []
+    with models.keeping_modes(model):
+        model.eval()
+        for stage in stages[:first]:
+            parts = [stage(part) for part in parts]
+        for fraction in fractions:
+            tail = nn.Sequential(*_stages(prune(model, order, fraction, names))[first:])
+            outputs = torch.cat([tail(part) for part in parts])
+            accuracies.append((outputs.argmax(1) == labels).double().mean())
+    return torch.stack(accuracies).cpu()
 
 
-def best_at(lines: Mapping[str, np.ndarray], shares: Sequence[float]) -> str:
-    """Which of `lines` (label → `accuracies`) has the highest mean with each share pruned, in words."""
-    known = {label: values for label, values in lines.items() if len(values)}
-    if not known:
-        return "not measured yet"
-    best = {share: max(known, key=lambda label: at(known[label], share).mean()) for share in shares}
-    return "; ".join(f"{_pruned(share)} {label} {percent(at(known[label], share).mean())} %"
-                     for share, label in best.items())  # fmt: skip
+def _stages(model: nn.Module) -> list[nn.Module]:
+    """The layers of a chain, in the order in which they are gone through. Raises ValueError for any other model."""
+    if isinstance(model, nn.Sequential):
+        return [*model]
+    if not all(isinstance(getattr(model, part, None), nn.Sequential) for part in ("features", "classifier")):
+        raise ValueError(f"a {type(model).__name__} is no chain: give a Sequential, or a model of features, classifier")
+    return [*model.features, *model.classifier]
 
 
-def first_peak(found: Sequence[Record], store: Store, steps: int = 100) -> float:
-    """The largest training loss among the first `steps` of a row's runs; NaN without records."""
-    losses = [arrays["step_loss"][:steps].max() for record in found if (arrays := store.arrays(record))]
-    return float(max(losses, default=math.nan))
+# ------------------------------------------------------------------------------------------ what is left
 
 
-def rows_at_goals(lines: Mapping[str, np.ndarray]) -> str:
-    """Which rows reach each of GOALS, and which reach all: in words. `lines`: label → `accuracies` of its seeds."""
-    known = {label: values for label, values in lines.items() if len(values)}
-    reach = {
-        share: [label for label, values in known.items() if at(values, share).mean() >= goal]
-        for share, goal in GOALS.items()
+def multiply_adds(model: nn.Module, shape: tuple[int, ...], padding: bool = True) -> list[int]:
+    """Multiply-adds of each convolution and linear layer, in order, forward, for one image of `shape` (C, H, W).
+
+    `padding`: as is usual, with those by the zeros around a map. No result needs them.
+    """
+    counts = []
+
+    def count(layer, inputs, output):
+        positions = output[0].numel() // len(layer.weight)
+        if isinstance(layer, nn.Conv2d) and not padding:
+            window = torch.ones(1, 1, *layer.kernel_size)
+            met = nn.functional.conv2d(  # how many pixels each place of the window sees
+                torch.ones(1, 1, *inputs[0].shape[2:]), window, None, layer.stride, layer.padding, layer.dilation
+            )
+            counts.append(int(met.sum()) * layer.weight.numel() // window.numel())
+        else:
+            counts.append(positions * layer.weight.numel())
+
+    hooks = [layer.register_forward_hook(count) for layer in layers(model).values()]
+    try:
+        with torch.no_grad(), models.keeping_modes(model):
+            model.eval()(torch.zeros(1, *shape, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counts
+
+
+def summary(model: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
+    """Shares (0 to 1) that are left of a pruned model: of filters and of weights that are not zero, of multiply-adds.
+
+    The multiply-adds are those of `compact(model)` for an image of `shape` (C, H, W).
+    """
+    weights = [layer.weight.detach() for layer in layers(model).values()]
+    filters = [units(weight) > 0 for weight in weights if weight.ndim > 2]
+    return {
+        "filters": torch.cat(filters).double().mean().item() if filters else 1.0,  # none was cut
+        "weights": sum(int(weight.count_nonzero()) for weight in weights) / sum(weight.numel() for weight in weights),
+        "multiply_adds": sum(multiply_adds(compact(model), shape)) / sum(multiply_adds(model, shape)),
     }
-    each = "; ".join(f"{_pruned(share)} {_some(labels)}" for share, labels in reach.items())
-    everywhere = [label for label in known if all(label in labels for labels in reach.values())]
-    return f"{each}. All of them: {_some(everywhere)}"
 
 
-def _some(labels: Sequence[str]) -> str:
-    return listed(f"“{label}”" for label in labels) if labels else "no row"
+@torch.no_grad()
+def sizes(model: nn.Module, order, fractions: Sequence[float], names: Sequence[str], images: Tensor) -> list[dict]:
+    """What is left of `model` with each of `fractions` of the layers `names` pruned and the zeros cut out.
 
-
-def _pruned(share: float) -> str:
-    """As a table's head says it; the number stays with its sign."""
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}% pruned" if share else "dense"
-
-
-def pruning_curves(
-    lines: Mapping[str, np.ndarray], ax: Axes, stated: Mapping[str, Mapping[float, float]] | None = None
-) -> Axes:
-    """Accuracy against the share pruned: mean and range of each line's seeds; what is stated as crosses."""
-    shares = 100 * np.array(PRUNED)
-    for place, ((label, values), look) in enumerate(zip(lines.items(), looks_of(lines))):
-        if len(values):
-            ax.plot(shares, 100 * values.mean(0), **look, **spaced(len(shares), place), label=label)
-            ax.fill_between(shares, 100 * values.min(0), 100 * values.max(0), color=look["color"], alpha=0.2, lw=0)
-    if not ax.lines:
-        return no_record(ax)
-    for (label, values), marker in zip((stated or {}).items(), "x+", strict=False):
-        ax.plot(100 * np.array(list(values)), 100 * np.array(list(values.values())), marker, color=BLACK, label=label)
-    ax.set(xlabel="pruned (%)", ylabel="test accuracy (%)", xlim=(-2, 97))
-    ax.legend()
-    return ax
-
-
-def sizes_kept(
-    rows: Mapping[str, Sequence[Record]],
-    store: Store,
-    shares: Sequence[float] = (0.0, 0.6, 0.8, 0.9),
-    stated: Mapping[str, Mapping[float, float]] | None = None,
-    split: str = "test",
-    eliminated: Sequence[float] = (),
-) -> Table:
-    """For each row: accuracy with each of `shares` of conv3 pruned, and how many filters Γ has in the end.
-
-    In the authors' order where Γ was followed, else by magnitude; with the shares `eliminated` by backward elimination
-    besides. First what is `stated`: label → share → accuracy. `split`: "test" or "validation".
+    For each: `pruned`, the fraction; `parameters`, how many; `multiply_adds`, the share (0 to 1) of those of `model`;
+    `apart`, how far the outputs of the smaller network are from those of the one with zeros, on `images` (N, C, H, W).
     """
-    eliminations = {f"{_pruned(share)} by elimination": share for share in eliminated}
-    lines = [
-        {"": label} | {_pruned(share): percent(values.get(share)) for share in shares}
-        | {name: DASH for name in eliminations}
-        | {"support (of 120)": DASH, "n": DASH, "record": DASH}
-        for label, values in (stated or {}).items()
-    ]  # fmt: skip
-    for label, found in rows.items():
-        values, best = in_own_order(found, store, split), accuracies(found, store, "conv3", "elimination", split)
-        support = [support_sizes(arrays)[-1] for record in alive(list(found))
-                   if f"path_{CONV3}" in (arrays := store.arrays(record))]  # fmt: skip
-        lines.append({
-            "": label,
-            **{_pruned(share): mean_and_spread(at(values, share)) for share in shares},
-            **{name: mean_and_spread(at(best, share)) for name, share in eliminations.items()},
-            "support (of 120)": f"{np.mean(support):.0f}" if support else DASH,
-            "n": _counted(found),
-            "record": links(list(found)),
+    left = []
+    for fraction in fractions:
+        cut = prune(model, order, fraction, names).eval()
+        small = compact(cut)
+        left.append({
+            "pruned": fraction, "parameters": sum(each.numel() for each in small.parameters()),
+            "multiply_adds": summary(cut, images.shape[1:])["multiply_adds"],
+            "apart": (small(images) - cut(images)).abs().max().item(),
         })  # fmt: skip
-    frame = pd.DataFrame(lines)
-    caption = f"{split.capitalize()} accuracy (%) with a share of conv3's filters pruned, not trained again."
-    return Table(frame, caption, frame)
+    return left
 
 
-def orders_table(
-    rows: Mapping[str, Sequence[Record]], store: Store, shares: Sequence[float] = (0.6, 0.8, 0.9, 0.95)
-) -> Table:
-    """For each row, in each order in which conv3's filters can go: accuracy with each of `shares` of them pruned."""
-    lines = [
-        {"": label, "order": said, **{_pruned(share): mean_and_spread(at(values, share)) for share in shares},
-         "n": str(len(values))}
-        for label, found in rows.items() for order, said in ORDERS.items()
-        if len(values := accuracies(found, store, "conv3", order))
-    ]  # fmt: skip
-    frame = pd.DataFrame(lines, columns=["", "order", *map(_pruned, shares), "n"])
-    return Table(frame, "Test accuracy (%) with a share of conv3's filters pruned, by what goes first.", frame,
-                 left=("order",))  # fmt: skip
+@torch.no_grad()
+def compact(model: nn.Module) -> nn.Module:
+    """The same function as `model` in evaluation mode, with the filters and units that only give zeros cut out.
 
-
-def _counted(found: Sequence[Record]) -> str:
-    """How many seeds a mean is over: "3", or "2 of 3" where one learned nothing."""
-    living = len(alive(list(found)))
-    return str(len(found)) if living == len(found) else f"{living} of {len(found)}"
-
-
-def sizes_table(left: Sequence[Mapping[str, float]]) -> Table:
-    """What is left of a network when its zeroed filters are cut out, from `sparsity.sizes`."""
-    frame = pd.DataFrame(left)
-    texts = pd.DataFrame({
-        "conv3 pruned": [f"{100 * each['pruned']:.0f} %" for each in left],
-        "parameters left": [f"{each['parameters']:,}" for each in left],
-        "multiply-adds left (%)": [f"{100 * each['multiply_adds']:.1f}" for each in left],
-    })  # fmt: skip
-    return Table(frame, "LeNet with the zeroed filters of conv3 cut out.", texts)
-
-
-# ------------------------------------------------------------------------------------------ the way of Γ
-
-CONV3 = "features.conv3.weight"
-
-
-def support_sizes(arrays: Mapping[str, np.ndarray], name: str = CONV3) -> np.ndarray:
-    """How many filters of a layer are in the support at each moment that the record of a run holds."""
-    return (arrays[f"path_{name}"] > 0).sum(1)
-
-
-def support_words(found: Sequence[Record], store: Store, name: str = CONV3) -> str:
-    """How many of a layer's filters are in the support at the end and after a quarter of the run, mean over seeds."""
-    paths = [arrays for record in alive(list(found)) if f"path_{name}" in (arrays := store.arrays(record))]
-    if not paths:
-        return "no record yet"
-    sizes = np.array([support_sizes(arrays, name) for arrays in paths])
-    quarter, end = sizes[:, sizes.shape[1] // 4].mean(), sizes[:, -1].mean()
-    when = f", {quarter:.0f} of them by a quarter of the run" if end else ""
-    return f"{end:.0f} of {paths[0][f'path_{name}'].shape[1]}{when}"
-
-
-def layers_in_support(found: Sequence[Record], store: Store) -> str:
-    """In how many of its penalised layers Γ holds anything at the end of a row's first run, in words: "3 of 11"."""
-    arrays = store.arrays(found[0]) if found else {}
-    ends = [series[-1] for name, series in arrays.items() if name.startswith("path_") and name != "path_step"]
-    return f"{sum(bool(np.any(end > 0)) for end in ends)} of {len(ends)}" if ends else "no record yet"
-
-
-def norm_needed(run: Run, steps: int) -> float:
-    """‖W‖ that a filter must keep over a run of `steps` steps to enter the support at its end: ν / Σ α.
-
-    While Γ = 0, Z gains α/ν W a step, and the filter enters once ‖Z‖ exceeds 1.
+    For a Sequential, or a model whose `features` and `classifier` are, of convolution, batch norm, ReLU, pooling,
+    dropout, flatten and linear layers. A filter of zero is kept where batch norm makes a constant of it that ReLU lets
+    through. Raises ValueError for anything else in the chain.
     """
-    return run.mu / sum(run.rate(step / steps) for step in range(steps))
+    smaller = copy.deepcopy(model)
+    stages = _stages(smaller)
+    for stage in stages:
+        if sum(stage is each for each in stages) > 1 and [*stage.parameters()]:
+            raise ValueError(f"a {type(stage).__name__} that is gone through twice can't be made smaller")
+        if not isinstance(stage, (*PRUNABLE, *_PASSING, nn.BatchNorm2d)):
+            raise ValueError(f"a {type(stage).__name__} can't be made smaller: the network must be a chain of layers")
+        if getattr(stage, "groups", 1) > 1:
+            raise ValueError("a convolution in groups can't be made smaller: its filters see different inputs")
+        if isinstance(stage, nn.BatchNorm2d) and stage.running_mean is None:
+            raise ValueError("batch norm without running statistics can't be made smaller: its outputs are not fixed")
+    ends = [i for i, stage in enumerate(stages) if isinstance(stage, PRUNABLE)]
+    for here, there in zip(ends, ends[1:]):
+        _cut(stages[here], stages[here + 1 : there], stages[there])
+    return smaller
 
 
-def solution_path(found: Sequence[Record], store: Store, ax: Axes, name: str = CONV3) -> Axes:
-    """‖Γ‖ of each filter of a layer over the first run of a row: dark where it entered the support early."""
-    arrays = store.arrays(found[0]) if found else {}
-    if f"path_{name}" not in arrays:
-        return no_record(ax)
-    norms, total = arrays[f"path_{name}"], arrays["path_step"][-1]
-    epochs = arrays["path_step"] / total * found[0].run.epochs
-    entry = np.where((norms > 0).any(0), (norms > 0).argmax(0), len(norms))
-    for rank, unit in enumerate(np.argsort(entry, kind="stable")):
-        if entry[unit] < len(norms):
-            ax.plot(epochs, norms[:, unit], color=str(0.8 * rank / norms.shape[1]), lw=0.8)
-    never = int((entry == len(norms)).sum())
-    ax.set(xlabel="epoch", ylabel="‖Γ‖ of a filter", xlim=(0, found[0].run.epochs))
-    ax.set_title(f"{norms.shape[1] - never} of {norms.shape[1]} filters entered, dark ones first", fontsize=8)
-    return ax
+_PASSING = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Dropout2d, nn.Flatten)  # these make zeros of zeros
 
 
-def support_curves(rows: Mapping[str, Sequence[Record]], store: Store, ax: Axes, name: str = CONV3) -> Axes:
-    """The number of a layer's filters in the support over the run, the first run of each row."""
-    for (label, found), look in zip(rows.items(), looks_of(rows)):
-        arrays = store.arrays(found[0]) if found else {}
-        if f"path_{name}" in arrays:
-            done = arrays["path_step"] / arrays["path_step"][-1]
-            ax.plot(100 * done, support_sizes(arrays, name), **look | {"marker": ""}, label=label)
-    if not ax.lines:
-        return no_record(ax)
-    ax.set(xlabel="run (%)", ylabel="filters in the support", xlim=(0, 100))
-    ax.legend()
-    return ax
+def _cut(layer: nn.Module, between: list[nn.Module], after: nn.Module) -> None:
+    """Cuts out of `layer` what reaches `after` as zero, and the inputs of `after` that it was."""
+    outputs = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
+    norms = [stage for stage in between if isinstance(stage, nn.BatchNorm2d)]
+    for stage in between:  # what becomes of a filter of zero, whose output is its bias everywhere
+        if stage in norms:
+            outputs = nn.functional.batch_norm(
+                outputs[None], stage.running_mean, stage.running_var, stage.weight, stage.bias, eps=stage.eps
+            )[0]
+        elif isinstance(stage, nn.ReLU):
+            outputs = outputs.relu()
+    kept = (layer.weight.flatten(1) != 0).any(1) | (outputs != 0)
+    if not kept.any():
+        kept[0] = True  # a layer needs one output
+    _replace(after, "weight", after.weight[:, _inputs(kept, layer, between, after)])
+    for stage in (layer, *norms):
+        for name in ("weight", "bias"):
+            if getattr(stage, name) is not None:
+                _replace(stage, name, getattr(stage, name)[kept])
+    for norm in norms:
+        norm.running_mean, norm.running_var = norm.running_mean[kept], norm.running_var[kept]
+    for stage in (layer, *norms, after):
+        _say_sizes(stage)
 
 
-# ------------------------------------------------------------------------------------------ filters
+def _inputs(kept: Tensor, layer: nn.Module, between: list[nn.Module], after: nn.Module) -> Tensor:
+    """Which inputs of `after` (its second dimension) are left if of the outputs of `layer` those `kept` are."""
+    flat = any(isinstance(stage, nn.Flatten) for stage in between)
+    copies, rest = divmod(after.weight.shape[1], len(kept))  # of each output, where a map or a series was flattened
+    alike = isinstance(layer, nn.Linear) == isinstance(after, nn.Linear)
+    if rest or not (flat or alike and copies == 1):
+        inputs = after.weight.shape[1]
+        raise ValueError(f"a {type(after).__name__} of {inputs} inputs after {len(kept)} outputs can't be"
+                         " made smaller: its inputs are other things")  # fmt: skip
+    # Maps are flattened channel by channel, what a linear layer gives moment by moment.
+    return kept.repeat(copies) if isinstance(layer, nn.Linear) else kept.repeat_interleave(copies)
 
 
-def filter_norms(weights: np.ndarray) -> np.ndarray:
-    """‖W_f‖ of each filter: (F, C, …) → (F,)."""
-    return np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
+def _replace(stage: nn.Module, name: str, value: Tensor) -> None:
+    setattr(stage, name, nn.Parameter(value, requires_grad=getattr(stage, name).requires_grad))
 
 
-def near_zero(weights: np.ndarray) -> int:
-    """How many filters have a norm below NEAR_ZERO of the largest."""
-    norms = filter_norms(weights)
-    return int((norms < NEAR_ZERO * norms.max()).sum())
-
-
-def mean_of_others(weights: np.ndarray) -> float:
-    """Mean |w| of the filters (F, C, H, W) that are not near zero."""
-    norms = filter_norms(weights)
-    return float(np.abs(weights[norms >= NEAR_ZERO * norms.max()]).mean())
-
-
-def blacker(counts: Sequence[int], others: Sequence[int]) -> str:
-    """Whether one network has more filters near zero than another, in each of its seeds: a verdict."""
-    if not (counts and others):
-        return "not measured yet"
-    return "holds" if min(counts) > max(others) else "does not hold"
-
-
-def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) -> Axes:
-    """Filters (F, C, H, W) as tiles: the mean |w| over inputs, black for 0, white for `scale` and above."""
-    sheet = tiles(np.abs(weights).mean(1)[..., None], columns, white=scale)[..., 0]
-    ax.imshow(sheet, cmap="gray", vmin=0, vmax=scale, interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    return ax
-
-
-def norm_curves(weights: Mapping[str, np.ndarray], ax: Axes) -> Axes:
-    """Filter norms, largest first, of one layer in several networks."""
-    for place, ((label, values), look) in enumerate(zip(weights.items(), looks_of(weights))):
-        norms = np.sort(filter_norms(values))[::-1]
-        ax.plot(np.arange(1, len(norms) + 1), norms, **look, **spaced(len(norms), place), label=label)
-    ax.set(xlabel="filter, largest first", ylabel="‖W‖ of a filter", yscale="log")
-    ax.legend()
-    return ax
+def _say_sizes(stage: nn.Module) -> None:
+    """Makes what a layer says of itself agree with its weights."""
+    if isinstance(stage, nn.Linear):
+        stage.out_features, stage.in_features = stage.weight.shape
+    elif isinstance(stage, nn.BatchNorm2d):
+        stage.num_features = len(stage.running_mean)
+    else:
+        stage.out_channels, stage.in_channels = stage.weight.shape[:2]

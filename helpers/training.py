@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 import torch
 from torch import nn
 
-from helpers import bregman, data, dessilbi, faster, fused, models, winograd
+from helpers import bregman, data, dessilbi, models
+from helpers.fast import faster, fused, winograd
 
 LOSSES = {"cross_entropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}
 FINGERPRINT_STEPS = 5

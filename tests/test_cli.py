@@ -12,9 +12,11 @@ import time
 import pytest
 import torch
 
-from helpers import __main__, data, experiments, overview, records, report, training
+from helpers import __main__, data, experiments, records, training
 from helpers.experiments import Run
+from helpers.publish import build
 from helpers.records import Store
+from helpers.show import overview
 
 DIGITS = Run(data="mnist", model="LeNet", lr=0.05, epochs=1, batch_size=16, images=64)
 DONE = functools.partial(subprocess.CompletedProcess, [])
@@ -164,7 +166,7 @@ def test_relative_folders_lead_to_the_same_place_from_a_notebook(command, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RESULTS_DIR", "mine")
     monkeypatch.setenv("DATA_DIR", "data")
-    monkeypatch.setattr(report, "build", lambda *folders, **options: seen.append(dict(os.environ)) or ())
+    monkeypatch.setattr(build, "build", lambda *folders, **options: seen.append(dict(os.environ)) or ())
     assert command("report", "--output", tmp_path / "report")[0] == 0
     assert (seen[0]["RESULTS_DIR"], seen[0]["DATA_DIR"]) == (str(tmp_path / "mine"), str(tmp_path / "data"))
 
@@ -177,7 +179,7 @@ def test_other_notebooks_or_records_leave_the_repositorys_figures_alone(own, for
     monkeypatch.setenv("RECORDS_ONLY", "1")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path if "results" in foreign else records.ROOT / "results"))
     monkeypatch.setenv("REPORT_BUDGET", "laptop" if "budget" in foreign else "")
-    monkeypatch.setattr(report, "build", lambda notebooks, output, figures: built.append(figures) or ())
+    monkeypatch.setattr(build, "build", lambda notebooks, output, figures: built.append(figures) or ())
     monkeypatch.setattr(overview, "rewrite", lambda: rewritten.append(True))
     # A relative path to the repository's own is no other folder.
     folder = tmp_path if "notebooks" in foreign else os.path.relpath(records.ROOT / "notebooks")
@@ -204,7 +206,7 @@ def test_an_interruption_tells_what_it_leaves(arguments, kept, command, monkeypa
     def interrupted(*given, **options):
         raise KeyboardInterrupt
 
-    for module, name in ((experiments, "rows"), (__main__.subprocess, "run"), (report, "build")):
+    for module, name in ((experiments, "rows"), (__main__.subprocess, "run"), (build, "build")):
         monkeypatch.setattr(module, name, interrupted)
     monkeypatch.setenv("RECORDS_ONLY", "1")
     code, _, errors = command(*arguments)
@@ -235,7 +237,7 @@ def test_from_nothing_to_verified(digits, command):
 
 def test_status_in_json_has_its_keys(digits, command, monkeypatch):
     command("run", "--workers", 1)
-    monkeypatch.setattr(records, "ROOT", Store().folder.parent)
+    monkeypatch.setattr(records.store, "ROOT", Store().folder.parent)
     code, out, errors = command("status", "--json", "--budget", "laptop")
     (entry,) = json.loads(out)
     assert (code, errors) == (0, [])

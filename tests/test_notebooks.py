@@ -74,7 +74,7 @@ def test_a_figure_leads_to_its_records_or_has_none(notebook):
     absent = ("no record yet", "not measured yet", "Not measured yet")
     for i, cell in enumerate(notebook.cells):
         drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
-        if drawn and "diagrams." not in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", ()):
+        if drawn and "networks." not in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", ()):
             readings = "".join(
                 output.get("data", {}).get("text/markdown", "")
                 for after in notebook.cells[i + 1 : i + 4] for output in after.get("outputs", ())

@@ -1,277 +1,511 @@
-"""Tests of how pruning is shown: numbers worked out by hand, and what is missing said in words."""
+"""Tests of what is sparse and what is cut: numbers worked out by hand, and a smaller network that gives the same."""
 
-import math
+import copy
 
-import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from helpers import experiments, pruning
-from helpers.experiments import PRUNED, Run, Steps
-from helpers.records import Store
-from tests.test_records import record_of
+from helpers import dessilbi, models, pruning
 
-RUN = experiments.mnist_warm
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results").prepare()
+NAMES = ["features.conv1", "features.conv2", "features.conv3", "classifier.fc1", "classifier.fc2"]
 
 
-def steady(until: float, high: float = 0.99, low: float = 0.9) -> np.ndarray:
-    """Accuracies that are `high` up to the share `until` and `low` beyond."""
-    return np.array([high if share <= until + 1e-9 else low for share in PRUNED], dtype=np.float32)
+class Chain(nn.Module):
+    """A small network with the frame that the report's have."""
+
+    def __init__(self, features, classifier):
+        super().__init__()
+        self.features, self.classifier = nn.Sequential(*features), nn.Sequential(*classifier)
+
+    def forward(self, images):
+        return self.classifier(self.features(images))
 
 
-def path() -> dict[str, np.ndarray]:
-    """A path of four moments and three filters: the third enters first, the second never."""
-    norms = np.array([[0, 0, 0], [0, 0, 1], [0.5, 0, 2], [1, 0, 3]], dtype=np.float32)
-    return {f"path_{pruning.CONV3}": norms, "path_step": np.array([0, 10, 20, 30], dtype=np.int32)}
-
-
-def recorded(store, seed: int, **arrays):
-    return store.write(record_of(experiments.reseed(RUN, seed)), arrays)
-
-
-def test_accuracies_are_one_line_a_seed(store):
-    found = [recorded(store, seed, pruned_support_conv3_test=steady(0.5 + 0.1 * seed)) for seed in (0, 1)]
-    values = pruning.accuracies(found, store, "conv3", "support")
-    assert values.shape == (2, len(PRUNED))
-    assert pruning.at(values, 0.6).tolist() == pytest.approx([0.9, 0.99])
-    assert pruning.accuracies(found, store, "conv3", "magnitude").shape == (0, len(PRUNED))
-    assert pruning.accuracies([], store, "conv3", "support").shape == (0, len(PRUNED))
-
-
-def test_mean_and_spread_by_hand():
-    assert pruning.mean_and_spread(np.array([0.98, 0.99])) == "98.50 ± 0.71"
-    assert pruning.mean_and_spread(np.array([0.98])) == "98.00"
-    assert pruning.mean_and_spread(np.array([])) == "–"
-
-
-def test_the_table_has_a_row_for_each_share_and_a_dash_where_nothing_is_stated():
-    columns = {"ours": steady(0.3)[None], "report": {0.0: 0.9706, 0.6: 0.8925}, "none": np.empty((0, len(PRUNED)))}
-    table = pruning.pruning_table(columns, "Pruned.", (0.0, 0.3, 0.6))
-    assert table.frame.values.tolist() == [
-        ["0 %", "99.00", "97.06", "–"], ["30 %", "99.00", "–", "–"], ["60 %", "90.00", "89.25", "–"],
-    ]  # fmt: skip
-
-
-def test_what_each_change_brings_and_which_line_is_best_by_hand():
-    lines = {"base": steady(0.3)[None], "more": steady(0.7)[None], "none": np.empty((0, len(PRUNED)))}
-    [change] = pruning.changes_table(lines, (0.0, 0.6)).frame.itertuples(index=False)
-    assert change == ("more", pytest.approx(0), pytest.approx(9, abs=1e-4))
-    assert pruning.best_at(lines, (0.6,)) == "60\N{NO-BREAK SPACE}% pruned more 99.00 %"
-    assert pruning.best_at({"none": lines["none"]}, (0.0,)) == "not measured yet"
-    assert pruning.changes_table({}).frame.empty
-
-
-def test_changes_have_a_deviation_and_are_clear_beyond_two_of_it():
-    before = np.stack([steady(0.3, high=0.98), steady(0.3, high=0.99)])
-    after = np.stack([steady(0.3, high=0.99), steady(0.3, high=0.995)])
-    deviation = 100 * math.sqrt(0.005**2 + 0.0025**2)  # of two seeds: half the distance for the mean of each row
-    assert pruning.gain(before, after, 0.0) == (pytest.approx(0.75, abs=1e-4), pytest.approx(deviation, abs=1e-4))
-    assert math.isnan(pruning.gain(before, after[:1], 0.0)[1])
-    texts = pruning.changes_table({"a": before, "b": after, "c": after[:1]}, (0.0,)).grid()
-    assert "| b | +0.75 ± 0.56 |" in texts and "| c | −0.25 |" in texts
-    assert pruning.clear_changes({"a": before, "b": after}, 0.0) == "dense none"
-    better = np.stack([steady(0.3, high=0.995), steady(0.3, high=0.996)])
-    assert pruning.clear_changes({"a": before, "b": better}, 0.0) == "dense “b” +1.05"
-
-
-def test_what_can_be_pruned_with_nothing_changed_in_any_seed():
-    assert pruning.untouched_share(np.stack([steady(0.6), steady(0.4)])) == 0.4
-    assert pruning.untouched_share(steady(0.95)[None]) == PRUNED[-1]
-    assert math.isnan(pruning.untouched_share(np.empty((0, len(PRUNED)))))
-
-
-def test_mean_of_filters_that_are_not_near_zero():
-    weights = np.zeros((3, 1, 2, 2), dtype=np.float32)
-    weights[0], weights[1] = 2, -4
-    weights[2] = 0.03  # under a hundredth of the largest
-    assert pruning.mean_of_others(weights) == 3
-
-
-@pytest.mark.parametrize("counts, others, verdict", [
-    ([5, 4], [3, 2], "holds"), ([5, 1], [3, 2], "does not hold"), ([5, 3], [3, 2], "does not hold"),
-    ([], [3], "not measured yet"),
-])  # fmt: skip
-def test_more_filters_are_near_zero_if_they_are_in_each_seed(counts, others, verdict):
-    assert pruning.blacker(counts, others) == verdict
-
-
-def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
-    found = [recorded(store, seed, step_loss=np.array([2, 3 + seed, 1, 9], dtype=np.float32)) for seed in (0, 1)]
-    assert pruning.first_peak(found, store, steps=3) == 4
-    assert math.isnan(pruning.first_peak([], store))
-
-
-def test_costs_by_hand():
-    values = np.stack([steady(0.3), steady(0.4)])
-    assert pruning.cost(values, 0.35) == pytest.approx(4.5, abs=1e-4)
-    assert pruning.cost(values, 0.6) == pytest.approx(9, abs=1e-4)
-    assert pruning.free_share(values) == pytest.approx(0.3)
-    assert pruning.free_share(steady(0.95)[None]) == PRUNED[-1]
-    assert pruning.free_share(values, points=pruning.cost(values, 0.35)) == 0.4  # what costs just as much is cheap
-    assert math.isnan(pruning.cost(values[:0], 0.3)) and math.isnan(pruning.free_share(values[:0]))
-
-
-@pytest.mark.parametrize("values, verdict", [
-    (steady(0.4), "holds"), (steady(0.2), "does not hold"), (steady(0.7), "does not hold"),
-    (steady(0.4, low=0.98), "does not hold"), (None, "not measured yet"),
-])  # fmt: skip
-def test_every_verdict_on_pruning(values, verdict):
-    assert pruning.verdict(np.empty((0, len(PRUNED))) if values is None else values[None]) == verdict
-
-
-def test_single_runs_are_set_against_the_spread_of_the_first_row():
-    base = np.stack([steady(0.3, high=high) for high in (0.98, 0.982, 0.984)])  # σ 0.2: 2σ√(1/3 + 1) = 0.46 points
-    lines = {"base": base, "near": steady(0.3, high=0.9865)[None], "far": steady(0.3, high=0.9868)[None]}
-    lines["none"] = base[:0]
-    assert pruning.apart_from_first(lines, 0.0) == "dense “far” +0.48"
-    assert pruning.apart_from_first({"base": base[:1], "far": lines["far"]}, 0.0) == "dense none"
-    assert pruning.apart_from_first({"base": base[:0], "far": lines["far"]}, 0.0) == "dense none"
-
-
-def test_sizes_kept_shows_the_support_or_a_dash(store):
-    followed = recorded(store, 0, pruned_support_conv3_test=steady(0.7), **path())
-    plain = recorded(store, 1, pruned_magnitude_conv3_test=steady(0.5))
-    table = pruning.sizes_kept({"a": [followed], "b": [plain], "c": []}, store, (0.0, 0.6))
-    assert table.frame.drop(columns="record").values.tolist() == [
-        ["a", "99.00", "99.00", "2", "1"], ["b", "99.00", "90.00", "–", "1"], ["c", "–", "–", "–", "0"],
-    ]  # fmt: skip
-    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n", "record"]
-    assert table._repr_html_().count(".json") == 2
-    assert table.caption.startswith("Test accuracy")
-    chosen = recorded(store, 2, pruned_support_conv3_validation=steady(0.7, high=0.98), **path())
-    table = pruning.sizes_kept({"a": [chosen]}, store, (0.0,), split="validation")
-    assert table.frame["dense"].tolist() == ["98.00"] and table.caption.startswith("Validation accuracy")
-    thinned = {f"pruned_{order}_conv3_test": steady(until) for order, until in (("support", 0.7), ("elimination", 0.9))}
-    rows = {"a": [recorded(store, 3, **thinned, **path())], "b": [plain]}
-    table = pruning.sizes_kept(rows, store, (0.8,), {"said": {0.8: 0.5}}, eliminated=(0.8,))
-    assert table.frame.iloc[:, 1:3].values.tolist() == [["50.00", "–"], ["90.00", "99.00"], ["90.00", "–"]]
-    assert table.frame.columns[2] == "80\N{NO-BREAK SPACE}% pruned by elimination"
-    stated = pruning.sizes_kept({"a": [followed]}, store, (0.0, 0.6), {"said": {0.6: 0.5}})
-    assert stated.frame.drop(columns="record").values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
-
-
-def test_orders_stand_side_by_side_where_they_were_measured(store):
-    measured = {f"pruned_{order}_conv3_test": steady(until)
-                for order, until in (("elimination", 0.9), ("magnitude", 0.5), ("support", 0.7))}  # fmt: skip
-    plain = {"pruned_magnitude_conv3_test": steady(0.9)}
-    rows = {"a": [recorded(store, 0, **measured)], "b": [recorded(store, 1, **plain)], "c": []}
-    table = pruning.orders_table(rows, store, (0.6, 0.8))
-    assert table.frame.values.tolist() == [
-        ["a", "magnitude", "90.00", "90.00", "1"], ["a", "entry into the support", "99.00", "90.00", "1"],
-        ["a", "backward elimination", "99.00", "99.00", "1"], ["b", "magnitude", "99.00", "99.00", "1"],
-    ]  # fmt: skip
-    assert pruning.orders_table({}, store).frame.empty
-
-
-def test_a_mean_over_what_learned_says_of_how_many_seeds(store):
-    scores = experiments.replicas(RUN, "paper")
-    alive, dead = (record_of(run, score) for run, score in zip(scores, (0.99, 0.1)))
-    assert pruning._counted([alive, dead]) == "1 of 2" and pruning._counted([alive]) == "1"
-
-
-def test_goals_are_reached_or_missed():
-    values = np.array([[0.995 - 0.01 * share for share in PRUNED]])
-    said = pruning.against_goals(values).replace("\N{NO-BREAK SPACE}", " ")
-    assert said == (
-        "dense 99.50 % (goal 99.4 %: reached); 60 % pruned 98.90 % (goal 99.3 %: missed); "
-        "80 % pruned 98.70 % (goal 99.0 %: missed); 90 % pruned 98.60 % (goal 98.5 %: reached)"
+def small(batch_norm=False):
+    torch.manual_seed(0)
+    norm = [nn.BatchNorm2d(4)] if batch_norm else []
+    return Chain(
+        [nn.Conv2d(1, 4, 3, padding=1), *norm, nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU()],
+        [nn.Flatten(), nn.Linear(6 * 2 * 2, 5), nn.ReLU(), nn.Linear(5, 3)],
     )
-    assert pruning.against_goals(values[:0]) == "not measured yet"
 
 
-def test_the_mean_over_the_goals_is_one_number_a_seed():
-    values = np.array([steady(0.8, 1.0, 0.6), steady(0, 1.0, 0.2)])
-    assert pruning.over_goals(values).tolist() == pytest.approx([0.9, 0.4])
-    assert pruning.over_goals(values[:0]).shape == (0,)
+IMAGES = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def test_rows_are_named_at_the_goals_they_reach():
-    lines = {"lasting": steady(0.9, 0.9935)[None], "dense": steady(0, 0.9945)[None], "unmade": steady(0)[None][:0]}
-    said = pruning.rows_at_goals(lines).replace("\N{NO-BREAK SPACE}", " ")
-    assert said == (
-        "dense “dense”; 60 % pruned “lasting”; 80 % pruned “lasting”; 90 % pruned “lasting”. All of them: no row"
-    )
-    assert pruning.rows_at_goals({"both": steady(0.9, 0.995)[None]}).endswith("All of them: “both”")
+# ------------------------------------------------------------------------------------------ support
 
 
-def test_sizes_are_shown_as_shares_and_counts():
-    table = pruning.sizes_table([{"pruned": 0.6, "parameters": 26786, "multiply_adds": 0.916, "apart": 0.0}])
-    assert "60 %" in repr(table) and "26,786" in repr(table) and "91.6" in repr(table)
+def fixed(model, values):
+    """A DessiLBI optimizer of `model` whose Z is `values`, name → tensor."""
+    optimizer = dessilbi.DessiLBI(dessilbi.param_groups(model), lr=0.1)
+    for name, parameter in model.named_parameters():
+        if name in values:
+            optimizer.state[parameter]["z"] = values[name]
+    return optimizer
 
 
-def test_the_support_in_words(store):
-    found = [recorded(store, 0, **path()), recorded(store, 1, step_loss=np.zeros(3))]
-    assert pruning.support_words(found, store) == "2 of 3, 1 of them by a quarter of the run"
-    assert pruning.support_words(found[1:], store) == "no record yet"
+def test_support_is_where_gamma_is_not_zero():
+    model = small()
+    filters, weights = torch.zeros(4, 1, 3, 3), torch.zeros(3, 5)
+    filters[1] = 1.0  # norm 3: in; the next one lies on the unit sphere: out
+    filters[2, 0, 0, 0] = 1.0
+    weights[0, 1], weights[2, 4], weights[1, 1] = 1.5, -1.5, 0.9
+    found = pruning.support(fixed(model, {"features.0.weight": filters, "classifier.3.weight": weights}))
+    assert found["features.0.weight"].tolist() == [False, True, False, False]
+    assert found["classifier.3.weight"].nonzero().tolist() == [[0, 1], [2, 4]]  # negative ones count as well
+    assert not found["features.3.weight"].any() and found["features.3.weight"].shape == (6,)
+    assert list(found) == ["features.0.weight", "features.3.weight", "classifier.1.weight", "classifier.3.weight"]
 
 
-def test_in_how_many_layers_something_entered(store):
-    found = [recorded(store, 0, **path(), path_fc=np.array([0, 0, 5, 0]))]
-    assert pruning.layers_in_support(found, store) == "1 of 2"  # of fc nothing is left at the end
-    assert pruning.layers_in_support([], store) == "no record yet"
+def test_support_without_names_is_by_position():
+    model = small()
+    groups = [{"params": [model.classifier[3].bias]}, {"params": [model.classifier[3].weight], "penalty": "l1"}]
+    optimizer = dessilbi.DessiLBI(groups, lr=0.1)
+    assert list(pruning.support(optimizer)) == ["1.0"]
 
 
-def test_the_norm_that_enters_at_the_end_by_hand():
-    # 10 steps at rate 0.1 and 10 at 0.01: Σ α = 1.1
-    run = Run(data="mnist", model="LeNet", optimizer="dessilbi", lr=0.1, mu=22, epochs=1,
-              schedule=Steps(at=(0.5,), factor=0.1))  # fmt: skip
-    assert pruning.norm_needed(run, 20) == pytest.approx(20)
+def test_path_notes_norms_and_the_first_entry():
+    model = small()
+    weight, name = model.features[0].weight, "features.0.weight"
+    optimizer, path = fixed(model, {name: torch.zeros(4, 1, 3, 3)}), pruning.Path(run_steps=8, epoch_steps=2, points=4)
+    z = optimizer.state[weight]["z"]
+    for step in range(9):
+        if step == 3:
+            z[1] = 1.0  # norm 3: Γ has norm 2
+        if step == 5:
+            z[1], z[3] = 0.0, 2.0  # leaves again; another enters
+        path.look(optimizer, step)
+    assert path.series["path_step"].tolist() == [0, 2, 4, 6, 8]
+    expected = torch.zeros(5, 4)
+    expected[2, 1], expected[3:, 3] = 2.0, 5.0
+    torch.testing.assert_close(path.series[f"path_{name}"], expected)
+    # Epochs end after steps 2, 4, 6 and 8.
+    assert path.series[f"entry_{name}"].tolist() == [pruning.NEVER, 2, pruning.NEVER, 3]
 
 
-def test_curves_show_mean_range_and_what_is_stated(ax):
-    pruning.pruning_curves({"two": np.stack([steady(0.3), steady(0.5)])}, ax, {"report": {0.0: 0.97, 0.6: 0.89}})
-    mean, stated = ax.lines
-    assert mean.get_ydata()[8] == pytest.approx(94.5) and mean.get_xdata()[8] == 40
-    assert stated.get_xdata().tolist() == [0, 60] and stated.get_ydata() == pytest.approx([97, 89])
-    assert ax.collections[0].get_paths()[0].vertices[:, 1].min() == pytest.approx(90)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("pruned (%)", "test accuracy (%)")
+def test_path_of_linear_weights_is_their_share_in_the_support():
+    model, name = small(), "classifier.3.weight"
+    z = torch.zeros(3, 5)
+    z[0] = 2.0
+    path = pruning.Path(run_steps=1, epoch_steps=1)
+    path.look(fixed(model, {name: z}), 1)
+    assert path.series[f"path_{name}"].tolist() == [0.0, pytest.approx(1 / 3)]
+    assert (path.series[f"entry_{name}"] == 1).sum() == 5
 
 
-def test_a_path_shows_what_entered_dark_ones_first(store, ax):
-    found = [recorded(store, 0, **path())]
-    pruning.solution_path(found, store, ax)
-    assert [line.get_ydata().tolist() for line in ax.lines] == [[0, 1, 2, 3], [0, 0, 0.5, 1]]
-    assert float(ax.lines[0].get_color()) < float(ax.lines[1].get_color())
-    assert ax.get_title() == "2 of 3 filters entered, dark ones first"
-    assert ax.lines[0].get_xdata().tolist() == [0, 10, 20, 30]  # epochs
+def test_a_resumed_path_is_the_same():
+    model, name = small(), "features.0.weight"
+    optimizer = fixed(model, {name: torch.full((4, 1, 3, 3), 2.0)})
+    whole, first, second = (pruning.Path(6, 2, points=3) for _ in range(3))
+    for step in range(7):
+        whole.look(optimizer, step)
+        (first if step < 3 else second).look(optimizer, step)
+        if step == 2:
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for key, values in whole.series.items():
+        assert torch.equal(values, second.series[key])
 
 
-def test_support_sizes_over_the_run(store, ax):
-    found = [recorded(store, 0, **path())]
-    assert pruning.support_sizes(store.arrays(found[0])).tolist() == [0, 1, 2, 2]
-    pruning.support_curves({"a": found, "none": []}, store, ax)
-    assert len(ax.lines) == 1 and ax.lines[0].get_xdata()[-1] == 100
+# ------------------------------------------------------------------------------------------ order
 
 
-@pytest.mark.parametrize("draw", [
-    lambda store, ax: pruning.pruning_curves({"a": np.empty((0, len(PRUNED)))}, ax),
-    lambda store, ax: pruning.solution_path([], store, ax),
-    lambda store, ax: pruning.support_curves({"a": []}, store, ax),
+def test_the_authors_order_by_hand():
+    model = small()
+    with torch.no_grad():
+        model.features[0].weight.zero_()
+        model.features[0].weight[:, 0, 0, 0] = torch.tensor([0.5, 3.0, 0.1, -2.0])
+    entry = {"features.0.weight": torch.tensor([1, 3, pruning.NEVER, 3])}
+    order = pruning.pruning_order(model, entry)
+    assert order["features.0"].tolist() == pytest.approx([-0.5, 0.0, 0.1 - pruning.NEVER, -1.0])
+    assert order["classifier.3"].equal(model.classifier[3].weight.detach().abs())  # no entry known: magnitude
+    assert pruning.pruning_order(model)["features.0"].tolist() == pytest.approx([0.5, 3.0, 0.1, 2.0])
+
+
+def test_the_order_of_weights_that_never_entered_is_still_that_of_their_size():
+    """2,000 is subtracted from weights of 1e-6: float32 would make one number of them."""
+    model = nn.Sequential(nn.Linear(2, 1))
+    with torch.no_grad():
+        model[0].weight[:] = torch.tensor([[2e-6, 1e-6]])
+    order = pruning.pruning_order(model, {"0.weight": torch.full((1, 2), pruning.NEVER)})["0"]
+    assert order[0, 0] > order[0, 1]
+
+
+def test_what_never_entered_is_below_the_latest_that_did():
+    """However large: the longest runs here have 200 epochs."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1))
+    with torch.no_grad():
+        model[0].weight[:, 0, 0, 0] = torch.tensor([50.0, 0.1])
+    order = pruning.pruning_order(model, {"0.weight": torch.tensor([pruning.NEVER, 200])})["0"]
+    assert order[0] < order[1]
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Conv3d(1, 2, 1), nn.Linear(1, 2)])
+def test_convolutions_of_any_dimension_and_linear_layers_are_pruned(layer):
+    assert list(pruning.layers(nn.Sequential(layer, nn.ReLU()))) == ["0"]
+
+
+# ------------------------------------------------------------------------------------------ pruning
+
+
+def test_pruning_sets_the_lowest_to_zero_and_their_biases():
+    model = small()
+    order = {"features.0": torch.tensor([0.3, 0.1, 0.4, 0.2])}
+    before = copy.deepcopy(model.state_dict())
+    pruned = pruning.prune(model, order, 0.5, ["features.0"])
+    zero = (pruned.features[0].weight.flatten(1) == 0).all(1)
+    assert zero.tolist() == [False, True, False, True]
+    assert (pruned.features[0].bias == 0).tolist() == [False, True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(pruned.features[3].weight, model.features[3].weight)
+
+
+def test_pruning_linear_weights_leaves_biases():
+    model = small()
+    order = pruning.pruning_order(model)
+    pruned = pruning.prune(model, order, 0.4, ["classifier.3"])
+    weights = pruned.classifier[3].weight
+    assert (weights == 0).sum() == 6 and torch.equal(pruned.classifier[3].bias, model.classifier[3].bias)
+    assert weights[weights != 0].abs().min() > model.classifier[3].weight[weights == 0].abs().max()
+
+
+@pytest.mark.parametrize("fraction, zeros", [(0.0, 0), (0.6, 72), (0.9, 108), (1.0, 120)])
+def test_a_fraction_of_lenets_conv3(fraction, zeros):
+    model = models.LeNet()
+    pruned = pruning.prune(model, pruning.pruning_order(model), fraction, ["features.conv3"])
+    assert (pruning.units(pruned.features.conv3.weight) == 0).sum() == zeros
+
+
+def test_ties_are_broken_the_same_way_every_time():
+    """In order, of as many as conv3 has: sixteen or fewer stay in order on a CPU whether the sort is stable or not."""
+    order = torch.tensor([1.0, 0.0]).repeat(60)  # every second filter is lowest, and of those the first thirty go
+    pruned = pruning.prune(models.LeNet(), {"features.conv3": order}, 0.25, ["features.conv3"])
+    zero = pruning.units(pruned.features.conv3.weight) == 0
+    assert zero.nonzero()[:, 0].tolist() == list(range(1, 60, 2))
+
+
+def test_elimination_takes_the_filter_that_is_missed_least_each_time():
+    model, labels = small(), torch.arange(7) % 3
+    loss = lambda network: nn.functional.cross_entropy(network(IMAGES), labels).item()  # noqa: E731
+    order = pruning.elimination_order(model, "features.3", IMAGES, labels)
+    assert list(order) == ["features.3"] and model.training
+    left, gone = set(range(6)), order["features.3"].argsort().tolist()
+    for unit in gone:  # literally: each candidate cut out beside what went before
+        without = {each: torch.tensor([float(other in left - {each}) for other in range(6)]) for each in left}
+        losses = {each: loss(pruning.prune(model, {"features.3": kept}, 1 - (len(left) - 1) / 6, ["features.3"]))
+                  for each, kept in without.items()}  # fmt: skip
+        assert losses[unit] == pytest.approx(min(losses.values()), rel=1e-6)
+        left.remove(unit)
+    assert gone != pruning.pruning_order(model)["features.3"].argsort().tolist()
+
+
+def test_elimination_sees_that_one_filter_does_what_another_does():
+    """Two equal filters, the largest of all: one of them can go at no cost, since the other is counted twice."""
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3, 2, bias=False))
+    images, labels = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1), torch.tensor([0, 1])
+    with torch.no_grad():
+        model[0].weight[:, 0, 0, 0], model[0].bias[:] = torch.tensor([9.0, 9.0, -1.0]), 0
+        model[3].weight[:] = torch.tensor([[9.0, 9.0, 0.0], [0.0, 0.0, 5.0]])
+    order = pruning.elimination_order(model, "0", images, labels)["0"]
+    assert order.argsort().tolist()[0] in (0, 1) and pruning.pruning_order(model)["0"].argmin() == 2
+
+
+@pytest.mark.parametrize("name", ["classifier.1", "features.4", "conv3"])
+def test_what_is_no_convolution_is_not_eliminated(name):
+    with pytest.raises(ValueError, match=f"'{name}' is no convolution"):
+        pruning.elimination_order(small(), name, IMAGES, torch.zeros(7, dtype=torch.int64))
+
+
+def test_pruning_names_what_is_wrong():
+    model = small()
+    order = pruning.pruning_order(model)
+    with pytest.raises(ValueError, match="fraction 1.5 is not allowed: it must be between 0 and 1"):
+        pruning.prune(model, order, 1.5, ["features.0"])
+    with pytest.raises(ValueError, match="'conv3' is no layer that can be pruned: there are features.0, features.3"):
+        pruning.prune(model, order, 0.5, ["conv3"])
+
+
+@pytest.mark.parametrize(
+    "layers", [["features.conv3"], ["features.conv3", "classifier.fc1"], ["features.conv1"]], ids=str
+)
+def test_accuracies_are_those_of_the_pruned_models(layers):
+    torch.manual_seed(0)
+    model = models.LeNet()
+    images, labels = torch.rand(1500, 1, 28, 28), torch.randint(10, (1500,))
+    order, fractions = pruning.pruning_order(model), (0.0, 0.3, 0.95)
+    found = pruning.pruned_accuracies(model, order, fractions, layers, images, labels)
+    for fraction, accuracy in zip(fractions, found.tolist()):
+        pruned = pruning.prune(model, order, fraction, layers)
+        assert accuracy == pytest.approx((pruned(images).argmax(1) == labels).double().mean().item())
+    assert model.training
+
+
+# ------------------------------------------------------------------------------------------ masks
+
+
+def test_masks_have_the_parameters_shapes_and_take_biases_along():
+    model = models.LeNet()
+    filters, weights = torch.zeros(120, dtype=torch.bool), torch.zeros(84, 120, dtype=torch.bool)
+    filters[[3, 7]], weights[5, 6] = True, True
+    masks = pruning.masks(model, {"features.conv3.weight": filters, "classifier.fc1.weight": weights})
+    assert set(masks) == {"features.conv3.weight", "features.conv3.bias", "classifier.fc1.weight"}
+    assert masks["features.conv3.weight"].flatten(1).sum(1).nonzero().flatten().tolist() == [3, 7]
+    assert masks["features.conv3.bias"].nonzero().flatten().tolist() == [3, 7]
+    assert masks["classifier.fc1.weight"].nonzero().tolist() == [[5, 6]]
+
+
+def test_shuffled_masks_keep_as_many():
+    kept = {"a": torch.arange(50) < 10, "b": torch.arange(40).view(8, 5) < 7}
+    once, again, other = (pruning.shuffled(kept, seed) for seed in (0, 0, 1))
+    for name in kept:
+        assert once[name].shape == kept[name].shape and once[name].sum() == kept[name].sum()
+        assert torch.equal(once[name], again[name]) and not torch.equal(once[name], other[name])
+
+
+# ------------------------------------------------------------------------------------------ what is left
+
+
+def test_multiply_adds_of_lenet_by_hand():
+    by_hand = [28 * 28 * 6 * 25, 10 * 10 * 16 * 150, 120 * 400, 120 * 84, 84 * 10]
+    assert pruning.multiply_adds(models.LeNet(), (1, 28, 28)) == by_hand
+
+
+def test_multiply_adds_without_those_by_zeros_of_the_padding_by_hand():
+    # 3×3 over 4×4 with a border of 1: along a side 2 places see 2 pixels and 2 see 3. Every second place: one of each.
+    for stride, met in ((1, 10 * 10), (2, 5 * 5)):
+        model = nn.Sequential(nn.Conv2d(2, 6, 3, stride, padding=1, groups=2), nn.Flatten(), nn.LazyLinear(3))
+        model(torch.zeros(1, 2, 4, 4))
+        *_, last = whole = pruning.multiply_adds(model, (2, 4, 4))
+        assert whole[0] == (16 if stride == 1 else 4) * 9 * 6
+        assert pruning.multiply_adds(model, (2, 4, 4), padding=False) == [met * 6, last]
+
+
+def test_multiply_adds_of_vgg_are_the_known_153_million():
+    assert sum(pruning.multiply_adds(models.VGG(), (3, 32, 32))) == pytest.approx(153e6, rel=0.01)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.8, 1.0])
+def test_a_compact_lenet_gives_the_same(fraction):
+    torch.manual_seed(0)
+    model = models.LeNet()
+    order = pruning.pruning_order(model)
+    pruned = pruning.prune(model, order, fraction, NAMES[:3])
+    smaller, images = pruning.compact(pruned), torch.rand(20, 1, 28, 28)
+    torch.testing.assert_close(smaller(images), pruned(images), rtol=0, atol=1e-5)
+    left = max(1, 120 - round(fraction * 120))
+    assert smaller.features.conv3.weight.shape[0] == left == smaller.classifier.fc1.in_features
+    assert smaller.features.conv3.out_channels == left
+    if fraction:
+        assert models.count_parameters(smaller) < models.count_parameters(pruned)
+
+
+def test_sizes_of_what_is_left_by_hand():
+    model = models.LeNet().eval()
+    images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    whole, half = pruning.sizes(model, pruning.pruning_order(model), (0.0, 0.5), ["features.conv3"], images)
+    assert (whole["parameters"], whole["multiply_adds"]) == (61706, 1)
+    # 60 filters of 16·5·5 weights and a bias each, and 60 inputs of each of 84 units.
+    assert half["parameters"] == 61706 - 60 * 401 - 60 * 84 and 0 < half["multiply_adds"] < 1
+    assert whole["apart"] == 0 and half["apart"] < 1e-5
+
+
+def test_sizes_tell_a_smaller_network_that_gives_something_else(monkeypatch):
+    model, images = models.LeNet().eval(), torch.rand(3, 1, 28, 28)
+    shifted = copy.deepcopy(model)
+    with torch.no_grad():
+        shifted.classifier.fc2.bias[4] += 0.25
+    monkeypatch.setattr(pruning, "compact", lambda cut: shifted)
+    (found,) = pruning.sizes(model, pruning.pruning_order(model), (0.0,), ["features.conv3"], images)
+    assert found["apart"] == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_compact_vgg_gives_the_same(batch_norm):
+    torch.manual_seed(0)
+    model = models.VGG(batch_norm=batch_norm)
+    for stage in model.features:  # as after some training: running statistics and shifts of either sign
+        if isinstance(stage, nn.BatchNorm2d):
+            nn.init.normal_(stage.running_mean, std=0.1)
+            nn.init.normal_(stage.bias, std=0.1)
+    convolutions = [name for name, layer in pruning.layers(model).items() if layer.weight.ndim == 4]
+    pruned = pruning.prune(model, pruning.pruning_order(model), 0.5, convolutions).eval()
+    smaller, images = pruning.compact(pruned), torch.rand(4, 3, 32, 32)
+    torch.testing.assert_close(smaller(images), pruned(images), rtol=1e-5, atol=1e-5)
+    assert models.count_parameters(smaller) < (0.75 if batch_norm else 0.35) * models.count_parameters(pruned)
+
+
+def test_a_filter_that_batch_norm_makes_a_constant_of_is_kept():
+    model = small(batch_norm=True).eval()
+    with torch.no_grad():
+        model.features[0].weight[[1, 2]] = 0
+        model.features[0].bias[[1, 2]] = 0
+        model.features[1].bias[1], model.features[1].bias[2] = 0.5, -0.5
+    smaller = pruning.compact(model)
+    assert len(smaller.features[0].weight) == 3  # the one below zero is cut by ReLU
+    torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
+
+
+NORM, RELU = nn.BatchNorm2d(4), nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    "between, left",
+    [
+        ([RELU, NORM], 4),  # batch norm makes a constant of the zeros that ReLU gives
+        ([NORM, RELU], 3),
+        ([NORM, RELU, nn.BatchNorm2d(4)], 4),
+        ([nn.BatchNorm2d(4, affine=False), RELU], 4),
+        ([nn.BatchNorm2d(4), NORM, RELU], 3),
+    ],
+    ids=str,
+)
+def test_what_becomes_of_zeros_is_followed_layer_by_layer(between, left):
+    model = copy.deepcopy(Chain([nn.Conv2d(1, 4, 3), *between, nn.Conv2d(4, 2, 3), RELU],
+                                [nn.Flatten(), nn.Linear(2 * 16, 3)])).eval()  # fmt: skip
+    with torch.no_grad():
+        for stage in model.features:
+            if isinstance(stage, nn.BatchNorm2d):
+                stage.running_mean[:] = torch.tensor([0.0, 0.1, -0.1, 0.2])
+                if stage.affine:
+                    stage.bias[:] = torch.tensor([0.1, 0.1, -0.5, 0.1])
+        model.features[0].weight[2], model.features[0].bias[2] = 0, 0
+    smaller = pruning.compact(model)
+    torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
+    assert smaller.features[0].out_channels == left == smaller.features[len(between) + 1].in_channels
+    assert all(stage.num_features == left for stage in smaller.features if isinstance(stage, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize(
+    "stages, reason",
+    [
+        ([nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=2)], "a convolution in groups"),
+        ([nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)], "batch norm without running statistics"),
+    ],
+)
+def test_a_layer_that_has_no_smaller_form_is_named(stages, reason):
+    with pytest.raises(ValueError, match=f"{reason} can't be made smaller: "):
+        pruning.compact(Chain(stages, [nn.Flatten(), nn.Linear(64, 3)]))
+
+
+def test_a_filter_takes_all_its_flattened_inputs_along():
+    """Six maps of 2×2 are flattened to 24 inputs: those of a map that is cut lie side by side."""
+    model = small()
+    pruned = pruning.prune(model, {"features.3": torch.tensor([5.0, 0, 4, 1, 3, 6])}, 1 / 3, ["features.3"])
+    smaller = pruning.compact(pruned)
+    assert smaller.classifier[1].in_features == 4 * 4
+    torch.testing.assert_close(smaller(IMAGES), pruned(IMAGES))
+
+
+def test_linear_units_are_cut_too():
+    model = small()
+    with torch.no_grad():
+        model.classifier[1].weight[2] = 0
+        model.classifier[1].bias[2] = -1.0
+    smaller = pruning.compact(model)
+    assert smaller.classifier[1].weight.shape == (4, 24) and smaller.classifier[3].in_features == 4
+    torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
+
+
+def test_what_a_linear_layer_gives_is_flattened_moment_by_moment():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 4, 2))  # at each of three moments
+    with torch.no_grad():
+        model[0].weight[1], model[0].bias[1] = 0, 0
+    smaller, series = pruning.compact(model), torch.rand(6, 3, 5)
+    assert smaller[3].in_features == 3 * 3
+    torch.testing.assert_close(smaller(series), model(series))
+
+
+@pytest.mark.parametrize("stages", [
+    [nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Linear(8, 3)],  # along the length, not over the channels
+    [nn.Linear(8, 4), nn.Conv1d(2, 3, 3)],
+    [nn.Linear(8, 5), nn.Flatten(), nn.Linear(12, 3)],
 ])  # fmt: skip
-def test_what_is_missing_is_said(draw, store, ax):
-    assert draw(store, ax) is ax and ax.texts[0].get_text() == "no record yet"
+def test_inputs_that_are_not_the_outputs_before_them_are_refused(stages):
+    with pytest.raises(ValueError, match="can't be made smaller: its inputs are other things"):
+        pruning.compact(nn.Sequential(*stages))
 
 
-def test_filter_norms_and_near_zero_by_hand():
-    weights = np.zeros((3, 2, 2, 2))
-    weights[0, 0, 0, 0], weights[0, 1, 1, 1], weights[1, 0, 0, 0], weights[2, 0, 0, 0] = 3, 4, 0.04, 0.06
-    assert pruning.filter_norms(weights) == pytest.approx([5, 0.04, 0.06])
-    assert pruning.near_zero(weights) == 1  # below 1 % of 5
+def test_what_is_frozen_stays_frozen_in_the_compact_network():
+    model = small(batch_norm=True).eval()
+    model.features[0].weight.requires_grad_(False)
+    model.features[1].bias.requires_grad_(False)
+    model.classifier[3].weight.requires_grad_(False)
+    smaller = dict(pruning.compact(model).named_parameters())
+    assert {name for name, parameter in smaller.items() if not parameter.requires_grad} == {
+        "features.0.weight", "features.1.bias", "classifier.3.weight"
+    }  # fmt: skip
 
 
-def test_strengths_are_mean_sizes_on_the_scale_given(ax):
-    weights = np.zeros((3, 2, 1, 1))
-    weights[0] = [[[2]], [[-4]]]
-    pruning.strengths(weights, ax, scale=6, columns=2)
-    sheet = ax.images[0].get_array()
-    assert sheet.tolist() == [[3, 6, 0], [6, 6, 6], [0, 6, 6]] and ax.images[0].get_clim() == (0, 6)
+def test_a_network_that_is_no_chain_is_refused():
+    with pytest.raises(ValueError, match="a Residual can't be made smaller: the network must be a chain of layers"):
+        pruning.compact(models.MyResNet9())
+    with pytest.raises(
+        ValueError, match="a Bilinear is no chain: give a Sequential, or a model of features, classifier"
+    ):
+        pruning.compact(nn.Bilinear(2, 2, 2))
+    twice = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match="a Linear that is gone through twice can't be made smaller"):
+        pruning.compact(nn.Sequential(twice, nn.ReLU(), twice))
 
 
-def test_norm_curves_are_sorted(ax):
-    weights = np.arange(1.0, 4)[:, None, None, None] * np.ones((3, 1, 1, 1))
-    pruning.norm_curves({"a": weights}, ax)
-    assert ax.lines[0].get_ydata().tolist() == [3, 2, 1] and ax.get_yscale() == "log"
+def test_summary_by_hand():
+    model = small()
+    everything = pruning.summary(model, (1, 8, 8))
+    assert everything == {"filters": 1.0, "weights": 1.0, "multiply_adds": 1.0}
+    pruned = pruning.prune(model, {"features.0": torch.arange(4.0)}, 0.5, ["features.0"])
+    weights = 4 * 9 + 6 * 4 * 9 + 5 * 24 + 3 * 5
+    first, second, rest = 4 * 9 * 64, 6 * 4 * 9 * 4, 5 * 24 + 3 * 5
+    assert pruning.summary(pruned, (1, 8, 8)) == {
+        "filters": pytest.approx(8 / 10),
+        "weights": pytest.approx((weights - 18) / weights),
+        "multiply_adds": pytest.approx((first / 2 + second / 2 + rest) / (first + second + rest)),
+    }
+
+
+def test_summary_of_linear_layers_alone():
+    model = Chain([nn.Flatten()], [nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 2)])
+    with torch.no_grad():
+        model.classifier[0].weight[0], model.classifier[0].bias[0] = 0, 0
+    left = 3 * 66 / (4 * 66)
+    assert pruning.summary(model, (1, 8, 8)) == {
+        "filters": 1.0, "weights": pytest.approx(1 - 64 / 264), "multiply_adds": pytest.approx(left)
+    }  # fmt: skip
+
+
+def test_nothing_changes_the_model_it_is_given():
+    model = small(batch_norm=True)
+    before = copy.deepcopy(model.state_dict())
+    pruning.summary(model, (1, 8, 8))
+    pruning.compact(model)
+    pruning.multiply_adds(model, (1, 8, 8))
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_part_that_is_frozen_stays_in_its_mode():
+    model = small(batch_norm=True)
+    model.features[1].eval()
+    order, labels = pruning.pruning_order(model), torch.zeros(7, dtype=torch.int64)
+    pruning.multiply_adds(model, (1, 8, 8))
+    pruning.pruned_accuracies(model, order, (0.0, 0.5), ["features.4"], IMAGES, labels)
+    assert [module.training for module in model.features] == [True, False, True, True, True, True]
+    with pytest.raises(RuntimeError):  # images of two channels
+        pruning.pruned_accuracies(model, order, (0.5,), ["features.4"], IMAGES.expand(-1, 2, -1, -1), labels)
+    assert [module.training for module in model.features] == [True, False, True, True, True, True] and model.training
+
+
+# ------------------------------------------------------------------------------------------ what is not allowed
+
+
+@pytest.mark.parametrize("name", ["_orig_mod.features.0.weight", "0.0", "features.0.bias"])
+def test_an_entry_of_something_else_is_no_pruning_order(name):
+    with pytest.raises(ValueError, match=f"entry is of {name}, which the model doesn't have: it has features.0, fe"):
+        pruning.pruning_order(small(), {"features.0.weight": torch.ones(4), name: torch.ones(4)})
+
+
+def test_a_weight_that_is_computed_is_not_pruned_in_vain():
+    model = small()
+    torch.nn.utils.parametrizations.weight_norm(model.features[0])
+    with pytest.raises(ValueError, match="the weight of 'features.0' is computed from other parameters"):
+        pruning.prune(model, {"features.0": torch.arange(4.0)}, 0.5, ["features.0"])

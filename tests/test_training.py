@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import data, experiments, fused, models, training, winograd
+from helpers import data, experiments, models, training
 from helpers.experiments import Cyclic, Run, Steps, replace
+from helpers.fast import fused, winograd
 from helpers.training import Engine, Trainer, fit
 from tests.test_dessilbi import needs_compiler
 

@@ -6,9 +6,31 @@ import functools
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from helpers.experiments.run import Mask, Run, replace, reseed, with_needs
 from helpers.experiments import tables
-from helpers.experiments.tables import *
+from helpers.experiments.run import Mask, Run, replace, reseed, with_needs
+from helpers.experiments.tables import (
+    SECTION_1,
+    SECTION_3_1,
+    SECTION_READINGS,
+    SECTIONS,
+    base,
+    best,
+    by_lot,
+    cifar_adam,
+    cifar_dessilbi,
+    final,
+    in_float32,
+    landscape_runs,
+    longest,
+    mnist_sgd,
+    mnist_sgd_dropped,
+    mnist_sgd_warm,
+    mnist_warm,
+    nearby,
+    pulls,
+    vgg,
+    vgg_bn,
+)  # fmt: skip
 
 BUDGETS = ("smoke", "laptop", "paper")  # from the cheapest to the report's own
 LAPTOP_EPOCHS = {"MyNet": 10, "MyResNet9": 10, "VGG": 5}  # what is not named here is trained in full

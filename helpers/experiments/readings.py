@@ -26,8 +26,8 @@ class Reading(NamedTuple):
 
 AS_STATED = "as stated"
 
-# PyTorch's basic MNIST example, parts of which section 1 uses (negative log-likelihood of a log-softmax, dropout, batches
-# of 64), multiplies the rate by 0.7 after each epoch; its older form has rate 0.01 and momentum 0.5.
+# PyTorch's basic MNIST example, parts of which section 1 uses (negative log-likelihood of a log-softmax, dropout,
+# batches of 64), multiplies the rate by 0.7 after each epoch; its older form has rate 0.01 and momentum 0.5.
 falling = Exponential(factor=0.7, every=PER_EPOCH_OF_50)
 basic_rate = Reading(
     says="“initial learning rate 0.1”, no momentum named, “some optimizers did not converge” (1.5)",
@@ -55,7 +55,7 @@ basic_inputs = Reading(
 # torch.optim.lr_scheduler.CyclicLR has cycle_momentum=True unless told otherwise: momentum falls from 0.9 to 0.8 while
 # the rate rises.
 cycle = Reading(
-    says="“cyclic 0.01–0.04, changed every batch”; at the end “accuracy levels off, loss falls fast, then rises slightly”",
+    says="“cyclic 0.01–0.04, changed every batch”; “accuracy levels off, loss falls fast, then rises slightly”",
     candidates={
         AS_STATED: {},
         "momentum cycles too": {"schedule": Cyclic(high=0.04, low_momentum=0.8)},
@@ -80,7 +80,7 @@ starter_terms = Reading(
     chosen=AS_STATED,
 )
 starter_sparse = Reading(
-    says="DessiLBI with lr .04, κ 1, μ 500 on VGG-A with batch norm, with and without Adam; no epochs or batch named (3.2)",
+    says="lr .04, κ 1, μ 500, VGG-A with batch norm; neither epochs nor batch named (3.2)",
     candidates={
         AS_STATED: {},
         "starter code": starter,

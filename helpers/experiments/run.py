@@ -74,9 +74,9 @@ class Constant(Schedule):
 class Cyclic(Schedule):
     """Triangles from the run's `lr` up to `high` and back, changed every batch (Smith, 2017).
 
-    The default sides are those of torch.optim.lr_scheduler.CyclicLR, 2,000 of the report's 31,250 steps each. `shrink`:
-    how high each triangle is compared with the one before, 0.5 for its mode "triangular2". `low_momentum`: what the
-    momentum falls to while the rate rises, 0.8 for its `cycle_momentum`, which is on unless turned off; None: it stays.
+    The default sides are those of torch.optim.lr_scheduler.CyclicLR, 2,000 of the report's 31,250 steps each.
+    `shrink`: how high each triangle is compared with the one before, 0.5 for its mode "triangular2". `low_momentum`:
+    what the momentum falls to while the rate rises, 0.8 for its `cycle_momentum`, which is on by default; None: it stays.
     """
 
     kind: Literal["cyclic"]
@@ -101,7 +101,7 @@ class Cyclic(Schedule):
 
 
 class Exponential(Schedule):
-    """The run's `lr`, times `factor` after each share `every` of the run: StepLR, whose step here follows the length."""
+    """The run's `lr`, times `factor` after each share `every` of the run: StepLR with steps of that share."""
 
     kind: Literal["exponential"]
     factor: Fraction
@@ -176,9 +176,9 @@ Probe = Literal["gradient_change", "smoothness", "along_gradient", "surface", "p
 class Run(Frozen):
     """One training run, described completely: the same Run on the same machine and engine gives the same numbers.
 
-    `options` are the model's; `normalize`: by the training images' mean and deviation, "symmetric" to [−1, 1], or not at
-    all, to [0, 1]; `validation`: on 10,000 of the training images, held out, or on the test set, with none held out; `augment` holds "crop" (pad 4) or "shift" (pad 2), "flip" and "affine"; `images` cuts
-    each split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
+    `options` are the model's; `augment` holds "crop" (pad 4) or "shift" (pad 2), "flip" and "affine"; `normalize`: by
+    the training images' mean and deviation, "symmetric" to [−1, 1], or not, so that images are in [0, 1]; `validation`:
+    on 10,000 training images that are held out, or on the test set, and then all are trained on; `images` cuts each split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
     `lam`: the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters that these start with;
     `penalized`: the layers that are to become sparse, all if none is named. `precision`: "auto" for what is fastest,
     "float32" where that matters. `probes`: what is measured along the way, which changes nothing of the run. `mask`:

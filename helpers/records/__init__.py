@@ -1,0 +1,3 @@
+"""What came out of the runs: their records, and what is read from them."""
+
+from helpers.records.store import *

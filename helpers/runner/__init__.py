@@ -1,0 +1,3 @@
+"""Makes the records that are missing, and hands out those that are there."""
+
+from helpers.runner.queue import *

@@ -1,0 +1,469 @@
+"""One run, from its checkpoint or its beginning to its record. It never changes what a run computes, and a run that is
+killed at any moment goes on from its last checkpoint to the same weights."""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import pickle
+import platform
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from tqdm import tqdm
+
+from helpers import data, experiments, models, probes, pruning, records, training
+from helpers.experiments import Run
+from helpers.records import Record, RecordError, Store
+
+# How far the losses of the first steps may lie from a fingerprint made elsewhere: a share of the loss, or of 1 where
+# the loss is smaller. Another instruction set or number of threads rounds otherwise, and each step magnifies that: over
+# all rows of section 1 the largest differences were 2e-7, 2e-5, 2e-3, 5e-3 and 5e-3.
+FINGERPRINT_TOLERANCE = (1e-4, 1e-4, 1e-2, 3e-2, 3e-2)
+# Where each weight's first step is as long as the rate, rounding turns the steps whose gradients are nearly 0 around:
+# VGG-A with Adam is 8e-4 off at the second loss.
+SIGN_TOLERANCE = (1e-4, 1e-2, 3e-2, 3e-2, 3e-2)
+SIGN_STEPS = ("adam", "rmsprop", "dessilbi_adam", "adabreg")
+ELIMINATED_ON = 1000  # training images that say which filter can be missed
+
+
+# What a user can cause and mend: each is told in one line.
+FAULTS = (RecordError, data.DataError, OSError, ValueError, torch.OutOfMemoryError)
+
+
+class Interrupted(RuntimeError):
+    """Work was asked to stop; what was finished is recorded, what was under way is in its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How runs are made here.
+
+    `deadline` is a time.time(). `bar`: the line of the terminal for the progress bar; None where there is no terminal,
+    so that a line of text now and then has to do.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    precision: str = "auto"
+    deadline: float | None = None
+    bar: int | None = None
+
+
+def never() -> bool:
+    return False
+
+
+def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable[[], bool] = never) -> Record:
+    """Trains `run` from its checkpoint, or from the start, and writes its record.
+
+    The caller has claimed the run, and removes the checkpoint. Raises Interrupted when `stop()`, with all saved.
+    """
+    dataset, given = data.load_for(run), inputs(run, store)
+
+    def build(state: dict):
+        """Trainer, batches, probes and how it began, from `state`: a checkpoint, or a beginning without weights."""
+        engine = training.Engine.of(state["engine"])
+        torch.set_num_threads(engine.threads)
+        batches = training.make_batches(run, dataset, engine.device)
+        trainer, watching = training.Trainer(run, engine, len(batches), **given), _probes(run, len(batches))
+        if "model" in state:
+            trainer.load_state_dict(state)
+            for name, probe in watching.items():
+                probe.load_state_dict(state["probes"][name])
+        # A checkpoint from before it named its revisions is continued all the same.
+        revisions = [*dict.fromkeys([*state.get("revisions", []), revision()])]
+        return trainer, batches, watching, {"fingerprint": state["fingerprint"], "revisions": revisions}
+
+    fresh = functools.partial(_fresh, run, store, settings, dataset, given)
+    resumed = _resume(run, store, build)
+    trainer, batches, watching, begun = resumed or build(fresh())
+    if resumed:
+        _say_kept(run, trainer.engine, settings)
+    about = machine(trainer.engine.device)  # before the hours in which packages may be replaced
+    validate = functools.partial(_validate, run, dataset, trainer.engine)
+    save = functools.partial(_save, store, watching, begun)
+    with _bar(run, trainer, len(batches), settings.bar) as tick:
+        try:
+            training.fit(trainer, batches, validate, probes=watching.values(), tick=tick, save=save, stop=stop)
+        except training.Stopped:
+            raise Interrupted(f"{run.name} stopped after {trainer.step} of {run.epochs * len(batches)} steps") from None
+    if "surface" in watching and trainer.diverged_at is None:
+        tell(f"{run.name}: trained; next its loss surface, which can take minutes")
+    return _write(trainer, dataset, store, watching, begun, about)
+
+
+def _probes(run: Run, steps: int) -> dict:
+    """The probes of a run of `steps` steps an epoch, by name, in a form that measures from the first step on."""
+    total = run.epochs * steps
+    return {name: pruning.Path(total, steps) if name == "path" else probes.make(name, total) for name in run.probes}
+
+
+def _validate(run: Run, dataset: data.Dataset, engine: training.Engine, model) -> tuple[float, float]:
+    return training.evaluate(model, run, dataset, dataset.validation, engine)
+
+
+def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> dict:
+    """The checkpoint of a run about to begin: its fingerprint, and the engine it will keep whatever happens."""
+    torch.set_num_threads(settings.threads)
+    fingerprint = training.fingerprint(run, dataset, **given)
+    engine = asdict(_engine(run, store, settings))
+    state = {"fingerprint": fingerprint, "revisions": [revision()], "engine": engine}
+    _write_checkpoint(run, store, state)
+    return state
+
+
+def _engine(run: Run, store: Store, settings: Settings) -> training.Engine:
+    """The engine for `run`, timed once for each model on this machine, so that one table has one precision."""
+    device, threads, precision = settings.device, settings.threads, settings.precision
+    if run.precision != "auto":
+        precision = run.precision
+    if run.images:  # too few steps for the choice to pay
+        return training.Engine(device, "float32" if precision == "auto" else precision, "contiguous", threads)
+    described = f"{run.model} batch {run.batch_size}, {device} {precision}, {threads} threads on {processor()}, " \
+                f"torch {torch.__version__}"  # fmt: skip
+    path = store.work / "engines.json"
+    with FileLock(store.work / "engines.lock"):
+        known = _engines(path)
+        if described not in known:
+            known[described] = training.choose_engine(run, device, threads, precision)
+            store.replace(path, json.dumps({key: asdict(each) for key, each in known.items()}, indent=1).encode())
+    return known[described]
+
+
+def _engines(path: Path) -> dict[str, training.Engine]:
+    """The engines chosen so far; none if the file is not there or damaged, since they can be timed again.
+
+    Those chosen when there were fewer to choose from, which don't say all that an engine is, are timed again as well.
+    """
+    said = {field.name for field in fields(training.Engine)}
+    try:
+        known = json.loads(path.read_text())
+        return {key: training.Engine(**each) for key, each in known.items() if set(each) == said}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+# ------------------------------------------------------------------------------------------ checkpoints
+
+
+def _origin(run: Run) -> dict[str, str | int]:
+    """What a checkpoint belongs to: continued by anything else, a run would not end at the same weights."""
+    return {"run": run.name, "recipe": records.store.RECIPE, "torch": str(torch.__version__)}
+
+
+def _save(store: Store, watching: dict, begun: dict, trainer: training.Trainer) -> None:
+    measured = {name: probe.state_dict() for name, probe in watching.items()}
+    _write_checkpoint(trainer.run, store, {**trainer.state_dict(), "probes": measured, **begun})
+
+
+def _write_checkpoint(run: Run, store: Store, state: dict) -> None:
+    buffer = io.BytesIO()  # torch.save itself hides why a disk can't be written
+    torch.save({**state, "origin": _origin(run)}, buffer)
+    store.replace(store.checkpoint(run), buffer.getvalue())
+
+
+def _resume(run: Run, store: Store, build: Callable[[dict], tuple]):
+    """What `build` makes of the run's checkpoint; None, with the reason told, if there is none that can be used."""
+    path = store.checkpoint(run)
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not look at them
+            if damaged := archive.testzip():
+                raise ValueError(f"its part {damaged} is damaged")
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        for what, here in _origin(run).items():
+            there = state.get("origin", {}).get(what, here)
+            if there != here:
+                raise ValueError(f"it is of {what} {there}, this is {what} {here}")
+        if (device := state["engine"]["device"]) != "cpu" and not torch.cuda.is_available():
+            raise RecordError(f"{run.name} was begun on {device}, which is not here: go on there, or delete {path}")
+        return build(state)
+    except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, RecordError):  # no fault of the checkpoint
+        raise
+    except Exception as error:  # torch raises a different class for each kind of damage
+        pickled = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than weights" if pickled else str(error).strip().split("\n")[0][:100]
+        tell(f"checkpoint {path} can't be used ({reason}): kept as {store.set_aside(path).name}, the run starts again")
+        return None
+
+
+def _say_kept(run: Run, engine: training.Engine, settings: Settings) -> None:
+    """Says so where other settings were asked for than those of the run's beginning, which it keeps."""
+    asked = settings.precision if run.precision == "auto" else run.precision
+    if engine.device != settings.device or asked not in ("auto", engine.precision):
+        tell(f"{run.name} goes on as it was begun, on {engine.device} in {engine.precision}")
+
+
+# ------------------------------------------------------------------------------------------ taken over from others
+
+
+def is_good(record: Record | None) -> bool:
+    """Whether there is a record, and the code would make the same one again."""
+    return record is not None and not record.stale
+
+
+def inputs(run: Run, store: Store) -> dict[str, dict[str, torch.Tensor] | None]:
+    """What `run` takes over from others: the weights to start from, and its masks. RecordError if they aren't there."""
+    for needed in run.needs:
+        record = store.read(needed)
+        if not is_good(record):
+            raise RecordError(f"{run.name} starts from {needed.name}, which has no record: run that first")
+        if record.state == "diverged":
+            raise RecordError(f"{run.name} starts from {needed.name}, which diverged: it can't be made")
+    return {"start": _start_weights(run, store), "masks": _masks(run, store)}
+
+
+def _start_weights(run: Run, store: Store) -> dict[str, torch.Tensor] | None:
+    if run.start is None:
+        return None
+    return {name: torch.from_numpy(array) for name, array in store.weights(store.read(run.start)).items()}
+
+
+def _masks(run: Run, store: Store) -> dict[str, torch.Tensor] | None:
+    """The support of another run, as its record has it, or as much of each layer drawn by lot."""
+    if run.mask is None:
+        return None
+    entries = entries_of(store.arrays(store.read(run.mask.of)))
+    if not entries:
+        raise RecordError(f"{run.name} takes its mask from {run.mask.of.name}, whose record holds no support")
+    kept = {name: epochs <= run.mask.epoch for name, epochs in entries.items()}
+    if run.mask.random:
+        kept = pruning.shuffled(kept, run.seed)
+    return pruning.masks(models.build(run.model, **run.options), kept)
+
+
+def entries_of(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Parameter name → the epochs in which its filters or weights entered the support, from a record's arrays."""
+    return {name.removeprefix("entry_"): torch.from_numpy(values) for name, values in arrays.items()
+            if name.startswith("entry_")}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------ the record
+
+
+def _write(
+    trainer: training.Trainer, dataset: data.Dataset, store: Store, watching: dict, begun: dict, about: dict
+) -> Record:
+    run, model, engine = trainer.run, trainer.model, trainer.engine
+    diverged = trainer.diverged_at is not None
+    split = dataset.test.first(run.images)
+    # The series end where the run did.
+    counts = torch.uint8 if run.batch_size < 256 else torch.int32
+    arrays = {"step_loss": trainer.losses[: trainer.step].cpu().numpy(),
+              "step_correct": trainer.correct[: trainer.step].to(counts).cpu().numpy(),
+              **_measured(trainer, watching)}  # fmt: skip
+    test, weights = None, {}
+    if not diverged:
+        outputs = training.predict(model, dataset, split, engine, run.normalize)
+        loss, accuracy = training.score(outputs, split.labels, run.loss)
+        test = {"loss": records.finite(loss), "accuracy": accuracy}
+        if experiments.is_drawn(run):
+            confidence, predictions = training.probabilities(outputs).max(1)
+            arrays["test_predictions"] = predictions.to(torch.uint8).numpy()
+            arrays["test_confidence"] = confidence.numpy().astype("float16")
+            arrays["first_filters"] = next(model.parameters()).detach().cpu().contiguous().numpy()
+        arrays["silent"] = _silent(model, dataset, run, engine)
+        if run.model == "LeNet":
+            arrays |= _pruned(model, arrays, dataset, run, engine)
+        if experiments.keeps_weights(run):
+            weights = {name: value.cpu().contiguous().numpy() for name, value in model.state_dict().items()}
+    seconds = trainer.history["seconds"]
+    record = Record(
+        run=run,
+        state="diverged" if diverged else "done",
+        diverged_at=trainer.diverged_at,
+        test=test,
+        history=records.finite(trainer.history),
+        parameters=models.count_parameters(model),
+        seconds_per_epoch=sorted(seconds)[len(seconds) // 2] if seconds else None,
+        fingerprint=records.finite(begun["fingerprint"]),
+        weights=training.weights_sum(model),
+        engine=asdict(engine),
+        machine=about,
+        recipe=records.store.RECIPE,
+        revision=", ".join(begun["revisions"]),
+    )
+    return store.write(record, arrays, weights)
+
+
+def complete(record: Record, store: Store) -> Record | None:
+    """Adds to a record what is measured of a LeNet's weights, which it keeps, and was not yet when it was made.
+
+    What it holds stays as it is. None, and nothing is written, if it lacks nothing or its weights aren't kept.
+    """
+    run = record.run
+    if run.model != "LeNet" or store.path(run, ".safetensors").name not in record.files:
+        return None
+    arrays, weights = store.arrays(record), store.weights(record)
+    if "pruned_elimination_conv3_test" in arrays:
+        return None
+    model = models.build(run.model, **run.options)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    now = _pruned(model, arrays, data.load_for(run), run, training.Engine())
+    revisions = dict.fromkeys([*record.revision.split(", "), revision()])
+    return store.write(record.model_copy(update={"revision": ", ".join(revisions)}), {**now, **arrays}, weights)
+
+
+def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray]:
+    """What the probes of a run measured, name → array; a series with one value a step ends where the run did."""
+    total, arrays = len(trainer.losses), {}
+    for probe in watching.values():
+        if hasattr(probe, "finish"):
+            probe.finish(trainer)
+        for name, series in probe.series.items():
+            arrays[name] = (series[: trainer.step] if len(series) == total else series).cpu().numpy()
+    return arrays
+
+
+def _silent(model, dataset: data.Dataset, run: Run, engine: training.Engine) -> np.ndarray:
+    """`probes.silent` on the first 1,000 validation images, (layers,), from the first layer to the last."""
+    split = dataset.validation.first(min(1000, run.images or 1000))
+    images = engine.place(dataset.prepare(split.images, run.normalize))
+    return np.array([*probes.silent(model, images).values()], np.float32)
+
+
+def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: training.Engine) -> dict[str, np.ndarray]:
+    """Accuracies of a LeNet with each share of experiments.PRUNED set to zero: pruned_<order>_<layers>_<split>, (20,).
+
+    The order is "magnitude", where Γ was followed "support", the authors' own, and for conv3 alone "elimination".
+    """
+
+    def of(split: data.Split) -> tuple[torch.Tensor, torch.Tensor]:
+        split = split.first(run.images)
+        return engine.place(dataset.prepare(split.images, run.normalize)), split.labels.to(engine.device)
+
+    entry = entries_of(arrays)
+    orders = {"magnitude": pruning.pruning_order(model)}
+    if entry:
+        orders["support"] = pruning.pruning_order(model, entry)
+    (conv3,) = experiments.PRUNED_LAYERS["conv3"]
+    orders["elimination"] = pruning.elimination_order(model, conv3, *of(dataset.train.first(ELIMINATED_ON)))
+    found = {}
+    for split_name in ("validation", "test"):
+        images, labels = of(getattr(dataset, split_name))
+        for order_name, order in orders.items():
+            for layers_name, layers in experiments.PRUNED_LAYERS.items():
+                if not set(layers) <= set(order):
+                    continue
+                accuracies = pruning.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
+                found[f"pruned_{order_name}_{layers_name}_{split_name}"] = accuracies.numpy().astype(np.float32)
+    return found
+
+
+# ------------------------------------------------------------------------------------------ provenance
+
+
+def processor() -> str:
+    """The processor's name."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine(device: str = "cpu") -> dict[str, str | int]:
+    """What a record says of the machine that made it."""
+    about = {"processor": processor(), "cores": os.cpu_count(), "system": platform.system(), "arch": platform.machine()}
+    if device != "cpu":
+        about["accelerator"] = torch.cuda.get_device_name(device)
+    versions = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+    return {**about, "python": platform.python_version(), **versions}
+
+
+@functools.cache  # modules are imported once, while commits and edits go on
+def revision() -> str:
+    """The commit of the code that runs, with "+" if it was changed since; "unknown" outside a git checkout.
+
+    As of the first call in this process.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", *arguments]
+        done = subprocess.run(command, cwd=records.ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "helpers")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+# ------------------------------------------------------------------------------------------ progress
+
+PLAIN = {"bar_format": "{desc}: {percentage:.0f} %, {remaining} left{postfix}", "mininterval": 60, "delay": 60}
+
+
+class _Lines:
+    """Where a bar is drawn when no terminal is there: each drawing a line of its own, without control characters."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _bar(run: Run, trainer: training.Trainer, steps: int, line: int | None):
+    """A progress bar over the whole run, with loss, accuracy and time left; gives the function that moves it."""
+    live = {"position": line, "dynamic_ncols": True, "mininterval": 0.2}
+    form = {**PLAIN, "file": _Lines()} if line is None else live
+    bar = tqdm(total=run.epochs * steps, initial=trainer.step, desc=run.name, unit="step", leave=False, **form)
+
+    def tick(trainer: training.Trainer) -> None:
+        # Numbers are read from the device only now and then: a look makes a GPU wait.
+        if trainer.step % 25 == 0:
+            epoch = (trainer.step - 1) // steps
+            seen = slice(epoch * steps, trainer.step)
+            accuracy = trainer.correct[seen].mean().item() / run.batch_size
+            bar.set_postfix(
+                epoch=f"{epoch + 1}/{run.epochs}", loss=f"{trainer.losses[seen].mean().item():.3f}",
+                accuracy=f"{accuracy:.3f}", refresh=False,
+            )  # fmt: skip
+        bar.update(1)
+
+    try:
+        yield tick
+    finally:
+        bar.close()
+
+
+def tell(text: str) -> None:
+    """A line on stderr, above the bars."""
+    tqdm.write(text, file=sys.stderr)
+
+
+# ------------------------------------------------------------------------------------------ replayed
+
+
+def verify(record: Record, store: Store) -> str | None:
+    """Replays the first steps of `record` and compares; gives back what differs, or None."""
+    if record.stale:
+        return f"made by recipe {record.recipe}, the code is at {records.store.RECIPE}: run its row again"
+    try:
+        given = inputs(record.run, store)
+    except RecordError as error:
+        return str(error)
+    now = training.fingerprint(record.run, data.load_for(record.run), **given)
+    then = record.fingerprint
+    if len(now) != len(then):
+        return f"its fingerprint has {len(then)} losses, the code makes {len(now)}"
+    shares = SIGN_TOLERANCE if record.run.optimizer in SIGN_STEPS else FINGERPRINT_TOLERANCE
+    for step, (a, b, share) in enumerate(zip(records.finite(now), then, shares, strict=False)):
+        if (a is None) != (b is None) or (a is not None and abs(a - b) > share * max(1, abs(b))):
+            return f"loss at step {step} is {a}, the record says {b}: the code or the data has changed"
+    return None

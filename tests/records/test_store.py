@@ -1,0 +1,399 @@
+"""The records of the runs: whole or not at all, damage found and named, what is read never run, budgets never mixed."""
+
+import errno
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+
+from helpers import experiments, records
+from helpers.experiments import Run
+from helpers.records import Record, RecordError, Store
+
+RUN = Run(model="LeNet", data="mnist", lr=0.1, epochs=60)
+ROWS = {"a": RUN, "b": experiments.replace(RUN, lr=0.2)}
+
+
+def record_of(run: Run = RUN, accuracy: float | None = 0.75, **fields) -> Record:
+    series = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+    epoch = dict.fromkeys(series, [0.5, 1.5])
+    given = dict(
+        run=run, state="done", test={"loss": 0.25, "accuracy": accuracy}, history=epoch, parameters=10,
+        seconds_per_epoch=1.0, fingerprint=[2.5, 2.25], weights="0" * 64, engine={"precision": "float32"}, machine={},
+        revision="abc",
+    )  # fmt: skip
+    if accuracy is None:
+        given |= {"state": "diverged", "test": None, "diverged_at": 7}
+    return Record(**{**given, **fields})
+
+
+def rewrite(path, change) -> None:
+    """Applies `change` to the fields of a record's file and makes its checksum anew."""
+    fields = json.loads(path.read_bytes().rpartition(records.MARK)[0].rstrip(b",") + b"}")
+    body = (json.dumps(change(fields), indent=1).removesuffix("\n}") + ",").encode()
+    path.write_bytes(body + records.MARK + records.store._ending(body))
+
+
+def fault(store: Store, name: str = RUN.name + ".json") -> str:
+    """The one line that `scan` says about a file, which is the only one at fault."""
+    faults = store.scan()[1]
+    assert list(faults) == [store.folder / name]
+    assert "\n" not in faults[store.folder / name]
+    return faults[store.folder / name]
+
+
+# ------------------------------------------------------------------------------------------ written and read
+
+
+def test_what_is_written_is_read_back(store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones((2, 2), "float32")})
+    assert store.read(RUN) == written and set(written.files) == {RUN.name + ".npz", RUN.name + ".safetensors"}
+    np.testing.assert_array_equal(store.arrays(written)["step_loss"], [0, 1, 2])
+    np.testing.assert_array_equal(store.weights(written)["w"], np.ones((2, 2)))
+    assert store.scan() == ({RUN.name: written}, {})
+    assert store.read(ROWS["b"]) is None
+
+
+def test_arrays_are_each_readers_own_and_checked_each_time(store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)})
+    store.arrays(written)["step_loss"][:] = 7
+    assert store.arrays(written)["step_loss"].tolist() == [0, 1, 2]
+    store.path(RUN, ".npz").write_bytes(b"damaged")
+    with pytest.raises(RecordError, match="is damaged"):
+        store.arrays(written)
+
+
+def test_numbers_that_json_cant_hold_become_null(store):
+    history = {name: [math.nan, math.inf] for name in record_of().history}
+    store.write(record_of(history=history, fingerprint=[2.0, -math.inf]))
+    fields = json.loads(store.path(RUN).read_text(), parse_constant=pytest.fail)  # NaN or Infinity would call it
+    assert fields["history"]["train_loss"] == [None, None] and fields["fingerprint"] == [2.0, None]
+    assert store.read(RUN).seconds == 0
+
+
+def test_a_run_is_as_long_as_its_fastest_epoch_says():
+    # In the first of these epochs the machine slept for two hours.
+    history = {**record_of().history, "seconds": [7200.0, 30.0, None, 40.0]}
+    assert record_of(history=history).seconds == 4 * 30
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_record_and_no_litter(call, error, store, monkeypatch):
+    old = store.write(record_of())
+    before = sorted(store.folder.rglob("*"))
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(RecordError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
+        store.write(record_of(accuracy=0.5))
+    if isinstance(error, OSError):
+        assert str(caught.value).startswith(f"can't write {store.path(RUN)}: No space left on device; nothing already")
+    assert store.read(RUN) == old and sorted(store.folder.rglob("*")) == before
+
+
+def test_the_folder_is_the_argument_or_the_environments_or_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    assert Store().folder == tmp_path and Store("elsewhere").folder.name == "elsewhere"
+    monkeypatch.setenv("RESULTS_DIR", "")
+    assert Store().folder == records.ROOT / "results"
+    with pytest.raises(ValueError, match="the name of the results folder is empty: give one, or leave --results out"):
+        Store("")
+
+
+# ------------------------------------------------------------------------------------------ damage
+
+
+def test_every_flipped_bit_and_every_cut_is_found(store):
+    store.write(record_of())
+    path = store.path(RUN)
+    content = path.read_bytes()
+    for position in range(len(content)):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        assert store.readable(RUN) is None, f"byte {position}"
+        path.write_bytes(content[:position])
+        assert store.readable(RUN) is None, f"cut at {position}"
+    assert "is damaged or no record (its checksum does not fit its content): move it away" in fault(store)
+    path.write_bytes(content)
+    assert store.scan()[1] == {}
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda fields: {**fields, "shine": 1}, "'shine' is nothing that Record has"),
+        (lambda fields: {**fields, "run": {**fields["run"], "shine": 1}}, "'shine' is nothing that Run has"),
+        (lambda fields: {**fields, "state": "great"}, "state: 'great' is not allowed"),
+        (lambda fields: {**fields, "run": "LeNet"}, "no record this version can read"),
+        (lambda fields: {**fields, "run": {**fields["run"], "model": "Transformer"}}, "'Transformer' is not allowed"),
+        (lambda fields: {**fields, "run": {**fields["run"], "options": 5}}, "no record this version can read"),
+        (lambda fields: {"self": 1}, "no record this version can read"),
+    ],
+)
+def test_a_record_of_another_version_is_named_in_one_line(change, reason, store):
+    store.write(record_of())
+    rewrite(store.path(RUN), change)
+    assert reason in fault(store) and "update the code, or" in fault(store)
+    with pytest.raises(RecordError) as caught:
+        store.read(RUN)
+    assert not caught.value.damaged
+
+
+def test_files_that_are_no_records_are_named(store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)})
+    others = {"renamed.json": store.path(RUN).read_bytes(), "foreign.json": b'{"a": 1}', "LeNet-0123456789.npz": b""}
+    of_others = dict.fromkeys(["notes", "pyproject.toml", "data.npz", "model.safetensors", "LeNet-0123456789.txt"], b"")
+    for name, content in (others | of_others).items():
+        (store.folder / name).write_bytes(content)
+    (store.folder / "folder.json").mkdir()
+    (store.folder / ".hidden").touch()
+    known, faults = store.scan()
+    assert known == {RUN.name: written}
+    assert {path.name: reason.removeprefix(str(path)) for path, reason in faults.items()} == {
+        "renamed.json": f" holds the run {RUN.name}: it was renamed, or a default has changed; move it away",
+        "foreign.json": " is damaged or no record (its checksum does not fit its content): move it away, or run its"
+        " row again",
+        "folder.json": " can't be read: Is a directory; make it readable, or move it away",
+        "LeNet-0123456789.npz": " belongs to no record: move it away",
+    }
+
+
+@pytest.mark.parametrize("suffix, read", [(".npz", Store.arrays), (".safetensors", Store.weights)])
+def test_a_file_beside_a_record_that_is_damaged_or_missing_is_named(suffix, read, store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+    path = store.path(RUN, suffix)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "is damaged: delete" in fault(store, path.name)
+    with pytest.raises(RecordError, match="is damaged: delete .* and run its row again"):
+        read(store, written)
+    path.unlink()
+    assert "is missing: delete" in fault(store, path.name)
+    with pytest.raises(RecordError, match="is missing"):
+        read(store, written)
+    assert store.read(RUN) == written  # whose own numbers are whole
+
+
+@pytest.mark.parametrize("suffix, read", [(".npz", Store.arrays), (".safetensors", Store.weights)])
+def test_a_file_beside_a_record_that_cant_be_read_is_named(suffix, read, store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+    path = store.path(RUN, suffix)
+    path.unlink()
+    path.mkdir()
+    assert "can't be read: Is a directory; make it readable, or move it away" in fault(store, path.name)
+    with pytest.raises(RecordError, match="can't be read: Is a directory"):
+        read(store, written)
+    assert store.scan()[0] == {RUN.name: written}
+
+
+def test_weights_that_are_never_kept_are_not_asked_for_by_running_again(store):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)})
+    with pytest.raises(RecordError, match=f"no weights are kept of {RUN.name}: add it to experiments.KEPT, delete"):
+        store.weights(written)
+    kept = experiments.mnist_sgd  # recorded before its weights were: to run it again is enough
+    with pytest.raises(RecordError, match=r"\.safetensors is missing: delete .* and run its row again"):
+        store.weights(store.write(record_of(kept)))
+
+
+class Intruder:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["INTRUDED"],)
+
+
+def test_nothing_read_back_runs_code(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("INTRUDED", str(tmp_path / "intruded"))
+    written = store.write(record_of(), {"objects": np.array([Intruder()], dtype=object)}, {"w": np.ones(2)})
+    with pytest.raises(RecordError, match=r"\.npz is refused: Object arrays cannot be loaded"):
+        store.arrays(written)
+    content = store.path(RUN, ".npz").read_bytes()
+    store.path(RUN, ".safetensors").write_bytes(content)
+    files = {name: records.store._sha256(content) for name in written.files}
+    with pytest.raises(RecordError, match=r"\.safetensors is refused: "):
+        store.weights(written.model_copy(update={"files": files}))
+    assert not (tmp_path / "intruded").exists()
+
+
+def test_a_folder_that_is_none_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="file can't be read: Not a directory; choose another with --results"):
+        Store(tmp_path / "file").scan()
+    with pytest.raises(RecordError, match="can't write .*below: (Not a directory|File exists); .*--results"):
+        Store(tmp_path / "file" / "below").prepare()
+    assert "does not exist: `python -m helpers run` makes it" in fault(Store(tmp_path / "none"), "")
+    if os.path.isdir("/proc"):
+        with pytest.raises(RecordError, match="can't write /proc/results: "):
+            Store("/proc/results").prepare()
+
+
+def test_a_folder_in_which_only_the_records_cant_be_written(store, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(records.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(RecordError, match="results: Permission denied"):
+        store.prepare()  # before hours of training, not after them
+
+
+def test_the_record_of_no_declared_row_is_named(store):
+    declared = experiments.replicas(experiments.rows()[0].run, "laptop")[0]
+    odd = experiments.replace(RUN, lr=0.12345)
+    for run in (declared, odd):
+        store.write(record_of(run))
+    assert [line.split()[0] for line in records.orphans(store.scan()[0], store)] == [str(store.path(odd))]
+
+
+# ------------------------------------------------------------------------------------------ budgets
+
+
+NET = Run(model="MyNet", lr=0.1, epochs=50)
+NETS = {"a": NET, "b": experiments.replace(NET, lr=0.2)}
+
+
+def record_budget(store: Store, budget: str, *labels: str) -> None:
+    for label in labels:
+        store.write(record_of(experiments.at(NETS[label], budget)))
+
+
+@pytest.mark.parametrize(
+    "laptop, paper, budget, missing, larger",
+    [
+        ("", "", "laptop", ["a", "b"], {}),
+        ("a", "", "laptop", ["b"], {}),
+        ("ab", "", "laptop", [], {}),
+        ("ab", "a", "laptop", [], {"paper": ["a"]}),
+        ("ab", "ab", "paper", [], {}),
+        ("", "ab", "paper", [], {}),
+        ("b", "a", "paper", ["b"], {}),
+        ("", "a", "paper", ["b"], {}),
+    ],
+)
+def test_the_largest_complete_budget_is_shown(laptop, paper, budget, missing, larger, store):
+    record_budget(store, "laptop", *laptop)
+    record_budget(store, "paper", *paper)
+    record_budget(store, "smoke", "a", "b")  # never shown unless asked for
+    selection = records.select(NETS, store)
+    assert (selection.budget, selection.missing) == (budget, missing)
+    shown = {name: [label for label, found in rows.items() if found] for name, rows in selection.larger.items()}
+    assert shown == larger
+    held = paper if budget == "paper" else laptop + paper
+    for label in NETS:
+        longest = "paper" if label in paper else "laptop"
+        expected = NETS[label].epochs if longest == "paper" else 10
+        assert [record.run.epochs for record in selection.longest(label)] == [expected] * (label in held)
+    epochs = {record.run.epochs for found in selection.values() for record in found}
+    assert epochs <= {10 if budget == "laptop" else 50}  # never two budgets in one table
+    assert list(selection) == ["a", "b"]
+
+
+@pytest.mark.parametrize("asked, smaller", [(None, ["laptop"]), ("paper", ["laptop"]), ("laptop", []), ("smoke", [])])
+def test_smaller_budgets_are_at_hand(asked, smaller, store):
+    for budget in experiments.BUDGETS:
+        record_budget(store, budget, *"ab")
+    selection = records.select(NETS, store, asked)
+    assert list(selection.smaller) == smaller and selection.larger == {}
+    assert [each.run.epochs for each in records.timed(selection, "a")] == {
+        None: [50, 10], "paper": [50, 10], "laptop": [10], "smoke": [2]
+    }[asked]  # fmt: skip
+
+
+def test_a_budget_can_be_asked_for(store):
+    record_budget(store, "smoke", "a")
+    selection = records.select(NETS, store, "smoke")
+    assert selection.missing == ["b"] and selection["a"][0].run.images == experiments.SMOKE_IMAGES
+    with pytest.raises(experiments.UnknownName, match="budget 'papers' is unknown"):
+        records.select(NETS, store, "papers")
+
+
+def test_a_row_is_complete_with_all_its_seeds(store, monkeypatch):
+    monkeypatch.setitem(experiments.SEEDS, "laptop", {NET: 2})
+    record_budget(store, "laptop", "a", "b")
+    assert records.select(NETS, store).missing == ["a"]
+    store.write(record_of(experiments.replace(experiments.at(NET, "laptop"), seed=1), accuracy=0.5))
+    selection = records.select(NETS, store)
+    assert selection.missing == [] and records.accuracies(selection["a"]) == [0.75, 0.5]
+    assert records.mean([0.75, 0.5, None]) == 0.625 and records.std([0.75, 0.5]) == pytest.approx(0.25 / 2**0.5)
+    assert records.mean([]) is None and records.std([0.75]) is None
+
+
+def test_stale_and_damaged_records_are_not_shown(store, monkeypatch):
+    record_budget(store, "laptop", "a", "b")
+    store.path(experiments.at(NETS["b"], "laptop")).write_bytes(b"")
+    assert records.select(NETS, store).missing == ["b"]
+    monkeypatch.setattr(records.store, "RECIPE", records.RECIPE + 1)
+    assert records.select(NETS, store).missing == ["a", "b"]
+
+
+# ------------------------------------------------------------------------------------------ status
+
+
+def test_every_state_is_told(store, monkeypatch):
+    states = ("done", "pending", "running", "diverged", "stale")
+    rows = {state: experiments.replace(RUN, lr=0.1 + place) for place, state in enumerate(states)}
+    monkeypatch.setattr(experiments.tables, "SECTIONS", {"1": {"table": rows}})
+    store.write(record_of(rows["done"]))
+    store.write(record_of(rows["diverged"], accuracy=None))
+    store.write(record_of(rows["stale"], recipe=records.RECIPE + 1))
+    with store.claim(rows["running"]) as mine, store.claim(rows["running"]) as not_mine:
+        assert mine and not not_mine
+        entries = records.status(store, ["paper"])
+    assert [each["state"] for each in entries] == list(rows)
+    assert [each["state"] for each in records.status(store, ["paper"])][2] == "pending"
+    assert [each["accuracy"] for each in entries] == [0.75, None, None, None, 0.75]
+    assert list(entries[0])[:8] == ["section", "table", "row", "budget", "state", "accuracy", "reported", "record"]
+
+
+@pytest.mark.parametrize(
+    "scores, accuracy, learned", [((0.75, 0.1, None), 0.75, 1), ((0.75, 0.5), 0.625, 2), ((0.1, 0.1), 0.1, 0)]
+)
+def test_status_says_how_many_seeds_its_accuracy_is_of(scores, accuracy, learned, store, monkeypatch):
+    monkeypatch.setattr(experiments.tables, "SECTIONS", {"1": {"table": {"row": RUN}}})
+    monkeypatch.setitem(experiments.SEEDS, "paper", {RUN: len(scores)})
+    for seed, score in enumerate(scores):
+        store.write(record_of(experiments.replace(RUN, seed=seed), accuracy=score))
+    (entry,) = records.status(store, ["paper"])
+    assert (entry["accuracy"], entry["learned"], entry["n"]) == (accuracy, learned, len(scores))
+
+
+@pytest.mark.parametrize("accuracy, learned", [(0.2, False), (0.2001, True)])
+def test_what_is_no_better_than_twice_guessing_has_learned_nothing(accuracy, learned):
+    assert records.learned(record_of(RUN, accuracy)) == learned
+
+
+def test_one_process_at_a_time_and_half_written_files_swept_away(store):
+    with store.claim(RUN) as mine:
+        assert mine and store.running(RUN)
+        (store.work / f"{RUN.name}.pt.abc.part").touch()
+        (store.work / "another.pt.abc.part").touch()  # being written by whoever is at that run
+    assert not store.running(RUN)
+    with store.claim(RUN):
+        assert [path.name for path in store.work.glob("*.part")] == ["another.pt.abc.part"]
+    with pytest.raises(ZeroDivisionError), store.claim(RUN):
+        1 / 0  # noqa: B018
+    assert not store.running(RUN)
+
+
+def test_damaged_files_set_aside_are_not_lost(store):
+    store.prepare()
+    aside = []
+    for content in (b"first", b"second", b"third"):
+        store.path(RUN).write_bytes(content)
+        aside.append(store.set_aside(store.path(RUN)))
+    assert [path.read_bytes() for path in aside] == [b"first", b"second", b"third"]
+    assert [path.name for path in aside] == [f"{RUN.name}.json.damaged{end}" for end in ("", ".2", ".3")]
+    assert store.scan() == ({}, {})
+
+
+def test_a_record_set_aside_takes_its_files_along_and_goes_last(store, monkeypatch):
+    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+    contents = {path.name: path.read_bytes() for path in store.folder.glob(f"{RUN.name}.*")}
+    aside, moved = store.set_aside, []
+    monkeypatch.setattr(store, "set_aside", lambda path: moved.append(path.name) or aside(path))
+    assert store.set_aside_record(RUN) == store.work / f"{RUN.name}.json.damaged"
+    assert moved == [*written.files, f"{RUN.name}.json"]
+    assert {name: (store.work / f"{name}.damaged").read_bytes() for name in moved} == contents
+    assert store.scan() == ({}, {})
