@@ -76,7 +76,7 @@ class Cyclic(Schedule):
 
     The default sides are those of torch.optim.lr_scheduler.CyclicLR, 2,000 of the report's 31,250 steps each.
     `shrink`: how high each triangle is compared with the one before, 0.5 for its mode "triangular2". `low_momentum`:
-    what the momentum falls to while the rate rises, 0.8 for its `cycle_momentum`, which is on by default; None: it stays.
+    what the momentum falls to while the rate rises, 0.8 for its `cycle_momentum`, its default; None: it stays.
     """
 
     kind: Literal["cyclic"]
@@ -178,7 +178,8 @@ class Run(Frozen):
 
     `options` are the model's; `augment` holds "crop" (pad 4) or "shift" (pad 2), "flip" and "affine"; `normalize`: by
     the training images' mean and deviation, "symmetric" to [−1, 1], or not, so that images are in [0, 1]; `validation`:
-    on 10,000 training images that are held out, or on the test set, and then all are trained on; `images` cuts each split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
+    on 10,000 training images that are held out, or on the test set, and then all are trained on; `images` cuts each
+    split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
     `lam`: the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters that these start with;
     `penalized`: the layers that are to become sparse, all if none is named. `precision`: "auto" for what is fastest,
     "float32" where that matters. `probes`: what is measured along the way, which changes nothing of the run. `mask`:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from helpers.dessilbi import compiled, compiles
 from helpers.fast import narrow
+from helpers.fast.build import compiled, compiles
 from helpers.models import Residual
 
 CHANNELS = 32  # a multiple of it fills vector registers; of fewer channels torch's own passes are faster

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from helpers.dessilbi import compiled, compiles
+from helpers.fast.build import compiled, compiles
 
 CHANNELS = 16  # that come in or go out, at most; with more of them a layer fills vectors by itself
 KERNELS = (3, 5)  # sides of a filter

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from helpers.dessilbi import compiled, compiles
+from helpers.fast.build import compiled, compiles
 
 # Points at which the polynomials of a tile are multiplied; the last is infinity. The fewest digits are lost with points
 # near one, in pairs of either sign: of these, less than half of what Lavin and Gray's 0, ±1, ±2 lose.

@@ -9,9 +9,8 @@ import json
 import math
 import os
 import re
-import statistics
 import tempfile
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +20,6 @@ from pydantic_core import from_json
 
 from helpers import experiments
 from helpers.experiments import Frozen, Run
-from helpers.experiments.reported import reported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -374,176 +372,3 @@ def _parse(path: str) -> Record:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-# ------------------------------------------------------------------------------------------ what a table shows
-
-
-class Selection(Mapping):
-    """The records behind the rows of one table, all of one budget: label → list of Record, one for each seed done.
-
-    `budget`: the largest in which every row is there, else the one with the most rows. `missing`: the labels without a
-    complete set of records. `larger`: budget → the same mapping, for what exists in larger budgets, incomplete there.
-    `smaller`: budget → the same mapping, for what exists in smaller ones.
-    """
-
-    def __init__(self, budget: str, records: dict[str, list[Record]], missing: list[str], larger: dict[str, dict],
-                 smaller: dict[str, dict] | None = None):  # fmt: skip
-        self.budget, self.missing, self.larger, self.smaller = budget, missing, larger, smaller or {}
-        self._records = records
-
-    def __getitem__(self, label: str) -> list[Record]:
-        return self._records[label]
-
-    def longest(self, label: str) -> list[Record]:
-        """The records of a row in the largest budget that has any of it."""
-        return next((rows[label] for rows in self.larger.values() if rows[label]), self[label])
-
-    def __iter__(self):
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-
-def gather(rows: Mapping[str, Run], budget: str, store: Store) -> tuple[dict[str, list[Record]], list[str]]:
-    """label → the records of `rows` in `budget`, and the labels of which some are missing or stale."""
-    found, missing = {}, []
-    for label, run in rows.items():
-        runs = experiments.replicas(run, budget)
-        records = [record for record in map(store.readable, runs) if record and not record.stale]
-        found[label] = records
-        if len(records) < len(runs):
-            missing.append(label)
-    return found, missing
-
-
-def select(rows: Mapping[str, Run], store: Store | None = None, budget: str | None = None) -> Selection:
-    """What there is to show of `rows` (label → Run): in `budget`, or in the largest budget that is complete."""
-    store = store or Store()
-    budgets = tuple(reversed(experiments.BUDGETS[1:]))
-    if budget is not None:  # no larger one is looked at
-        budget = experiments.find("budget", budget, experiments.BUDGETS)
-        budgets = budgets[budgets.index(budget) :] if budget in budgets else (budget,)
-    known = {each: gather(rows, each, store) for each in budgets}
-    there = {each: records for each, (records, _) in known.items() if any(records.values())}
-    fullest = max(there, key=lambda each: sum(map(bool, there[each].values())), default="laptop")
-    chosen = budget or next((each for each, (_, missing) in known.items() if not missing), fullest)
-    place = budgets.index(chosen)
-    larger, smaller = ({each: there[each] for each in part if each in there}
-                       for part in (budgets[:place], budgets[place + 1 :]))  # fmt: skip
-    return Selection(chosen, *known[chosen], larger, smaller)
-
-
-def mean(values) -> float | None:
-    values = [value for value in values if value is not None]
-    return statistics.fmean(values) if values else None
-
-
-def timed(rows: Mapping[str, list[Record]], label: str) -> list[Record]:
-    """The records that tell how long an epoch of a row takes: those of all budgets that a Selection has at hand."""
-    budgets = [rows]
-    if isinstance(rows, Selection):
-        budgets += [*rows.larger.values(), *rows.smaller.values()]
-    return [record for each in budgets for record in each[label]]
-
-
-def times(rows: Mapping[Hashable, Sequence[Record]]) -> tuple[dict[Hashable, float | None], str]:
-    """Seconds of the fastest epoch of each row, and where: on the machine that most of the rows were made on.
-
-    None for a row that has no record of there, since times of several machines don't compare. Of two machines with as
-    many rows it is the processor: runs that share an accelerator slow each other.
-    """
-    there: dict[str, dict[Hashable, float]] = {}
-    shared = set()
-    for label, found in rows.items():
-        for record in found:
-            if record.fastest_epoch:
-                known = there.setdefault(record.timed_on, {})
-                known[label] = min(record.fastest_epoch, known.get(label, math.inf))
-                shared |= {record.timed_on} if "accelerator" in record.machine else set()
-    where = max(there, key=lambda place: (len(there[place]), place not in shared), default="")
-    return {label: there.get(where, {}).get(label) for label in rows}, where
-
-
-def std(values) -> float | None:
-    """The sample standard deviation; None for fewer than two values."""
-    values = [value for value in values if value is not None]
-    return statistics.stdev(values) if len(values) > 1 else None
-
-
-def accuracies(records: list[Record]) -> list[float]:
-    """The test accuracies of one row's records that count: see `alive`; without those that diverged."""
-    return [record.test.accuracy for record in alive(records) if record.test]
-
-
-GUESSING = 0.2  # twice the accuracy of guessing among ten classes
-
-
-def learned(record: Record) -> bool:
-    """Whether a run does better than guessing; one that diverged, or whose units all died, does not."""
-    return record.test is not None and record.test.accuracy > GUESSING
-
-
-def alive(records: list[Record]) -> list[Record]:
-    """Those of a row's records that learned something, or all of them if none did: a mean over both means nothing."""
-    return [record for record in records if learned(record)] or list(records)
-
-
-# ------------------------------------------------------------------------------------------ status
-
-
-def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None, known=None) -> list[dict[str, Any]]:
-    """One entry for each row and budget, as `python -m helpers status --json` prints it.
-
-    `state` is that of the row's runs together: running before pending before stale before diverged before done. Of
-    `n` seeds that have a record, `learned` did better than guessing; if any did, `accuracy` and `std` are theirs alone.
-    `known`: the records, where `store` has been scanned already.
-    """
-    rows = experiments.rows() if rows is None else rows
-    known = store.scan()[0] if known is None else known
-    return [_entry(row, budget, store, known) for budget in budgets for row in rows]
-
-
-def orphans(known: Mapping[str, Record], store: Store) -> list[str]:
-    """A line for each of the records `known` that belongs to no declared row."""
-    declared = set()
-    for row in experiments.rows():
-        for budget in experiments.BUDGETS:
-            for run in experiments.replicas(row.run, budget):
-                declared.update(each.name for each in (run, *run.all_needs))
-    return [f"{store.folder / name}.json is the record of no declared row: declare the row, or move the file away"
-            for name in known if name not in declared]  # fmt: skip
-
-
-def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Record]) -> dict[str, Any]:
-    runs = experiments.replicas(row.run, budget)
-    records = [known[run.name] for run in runs if run.name in known]
-    states = {_state(run, store, known) for run in runs}
-    scores = accuracies(records)
-    return {
-        "section": row.section,
-        "table": row.table,
-        "row": row.label,
-        "budget": budget,
-        "state": next(state for state in ("running", "pending", "stale", "diverged", "done") if state in states),
-        "accuracy": mean(scores),
-        "reported": reported(row.section, row.table, row.label).accuracy,
-        "record": _from_root(store.path(records[0].run)) if records else None,
-        "std": std(scores),
-        "n": len(records),
-        "learned": sum(map(learned, records)),
-        "seeds": len(runs),
-        "seconds": mean(record.seconds for record in records),
-    }
-
-
-def _state(run: Run, store: Store, known: dict[str, Record]) -> str:
-    record = known.get(run.name)
-    if record and not record.stale:
-        return record.state
-    return "running" if store.running(run) else "stale" if record else "pending"
-
-
-def _from_root(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

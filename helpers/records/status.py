@@ -1,0 +1,67 @@
+"""Which rows have a record, as `python -m helpers status` tells it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from helpers import experiments
+from helpers.experiments import Run
+from helpers.experiments.reported import reported
+from helpers.records.statistics import accuracies, learned, mean, std
+from helpers.records.store import ROOT, Record, Store
+
+
+def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None, known=None) -> list[dict[str, Any]]:
+    """One entry for each row and budget, as `python -m helpers status --json` prints it.
+
+    `state` is that of the row's runs together: running before pending before stale before diverged before done. Of
+    `n` seeds that have a record, `learned` did better than guessing; if any did, `accuracy` and `std` are theirs alone.
+    `known`: the records, where `store` has been scanned already.
+    """
+    rows = experiments.rows() if rows is None else rows
+    known = store.scan()[0] if known is None else known
+    return [_entry(row, budget, store, known) for budget in budgets for row in rows]
+
+
+def orphans(known: Mapping[str, Record], store: Store) -> list[str]:
+    """A line for each of the records `known` that belongs to no declared row."""
+    declared = set()
+    for row in experiments.rows():
+        for budget in experiments.BUDGETS:
+            for run in experiments.replicas(row.run, budget):
+                declared.update(each.name for each in (run, *run.all_needs))
+    return [f"{store.folder / name}.json is the record of no declared row: declare the row, or move the file away"
+            for name in known if name not in declared]  # fmt: skip
+
+
+def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Record]) -> dict[str, Any]:
+    runs = experiments.replicas(row.run, budget)
+    records = [known[run.name] for run in runs if run.name in known]
+    states = {_state(run, store, known) for run in runs}
+    scores = accuracies(records)
+    return {
+        "section": row.section,
+        "table": row.table,
+        "row": row.label,
+        "budget": budget,
+        "state": next(state for state in ("running", "pending", "stale", "diverged", "done") if state in states),
+        "accuracy": mean(scores),
+        "reported": reported(row.section, row.table, row.label).accuracy,
+        "record": _from_root(store.path(records[0].run)) if records else None,
+        "std": std(scores),
+        "n": len(records),
+        "learned": sum(map(learned, records)),
+        "seeds": len(runs),
+        "seconds": mean(record.seconds for record in records),
+    }
+
+
+def _state(run: Run, store: Store, known: dict[str, Record]) -> str:
+    record = known.get(run.name)
+    if record and not record.stale:
+        return record.state
+    return "running" if store.running(run) else "stale" if record else "pending"
+
+
+def _from_root(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
