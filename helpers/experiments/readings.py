@@ -105,7 +105,7 @@ sparse_rate = Reading(
         "counted on, not rounded, no momentum": {**smooth, "momentum": 0},
         "0.01, then 0.001 of 60,000 images": {**later, "validation": "test"},
     },
-    chosen=AS_STATED,
+    chosen="counted on, not rounded, momentum 0.5",
 )
 
 
