@@ -11,7 +11,6 @@ from helpers.experiments.run import Mask, Run, replace, reseed, with_needs
 from helpers.experiments.tables import (
     SECTION_1,
     SECTION_3_1,
-    SECTION_READINGS,
     SECTIONS,
     base,
     best,
@@ -48,9 +47,11 @@ _claimed = {
     *SECTION_1["1.2 batch norm"].values(), *SECTION_1["1.4 loss"].values(), SECTION_1["1.6 activation"]["tanh"],
     final, vgg, vgg_bn,
 }  # fmt: skip
-_declared = [run for each in SECTIONS.values() for runs in each.values() for run in runs.values()]
-_searched = [run for runs in SECTION_READINGS.values() for run in runs.values()]
-_once = {*landscape_runs.values(), *nearby.values(), *_searched}  # a figure over four learning rates, and searches
+_by_section = {section: {run for runs in each.values() for run in runs.values()} for section, each in SECTIONS.items()}
+_searched = _by_section.pop("readings")
+_shown = set().union(*_by_section.values())
+_declared = _shown | _searched
+_once = {*landscape_runs.values(), *nearby.values()} | _searched - _shown  # a figure over four rates, and searches
 SEEDS: dict[str, dict[Run, int]] = {
     "laptop": {
         **{run: 3 for run in _declared if run in _claimed or run.data == "mnist" and run not in _once},
