@@ -540,3 +540,19 @@ def test_batches_are_normalised_by_the_statistics_they_are_given(tiny):
     images, _ = data.Batches(tiny.train, 70, 0, (), tiny.mean, tiny.std)(0)
     assert images.mean((0, 2, 3)).abs().max() < 1e-5
     assert (images.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-5
+
+
+def test_the_test_set_may_serve_as_validation_set_and_then_nothing_is_held_out():
+    usual, whole = data.load("mnist"), data.load("mnist", validation="test")
+    assert (len(whole.train), len(usual.train)) == (60_000, 50_000)
+    assert torch.equal(whole.validation.images, whole.test.images) and torch.equal(whole.test.labels, usual.test.labels)
+    kept = usual.train.labels.bincount() + usual.validation.labels.bincount()
+    assert torch.equal(whole.train.labels.bincount(), kept)
+    assert not torch.equal(whole.mean, usual.mean)  # of the images that are trained on
+
+
+def test_images_are_scaled_as_a_run_says(tiny):
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3).expand(1, 3, 1, 3)
+    assert tiny.prepare(images, "symmetric")[0, 0].tolist()[0] == pytest.approx([-1, -0.6, 1])
+    assert tiny.prepare(images, False)[0, 2].tolist()[0] == pytest.approx([0, 0.2, 1])
+    assert torch.equal(tiny.prepare(images, True), tiny.normalize(images))

@@ -265,3 +265,11 @@ def test_a_run_declares_the_options_that_the_model_has(name):
     declared = {option: field.default for option, field in experiments.OPTIONS[name].model_fields.items()}
     parameters = inspect.signature(getattr(models, name)).parameters
     assert declared == {option: parameter.default for option, parameter in parameters.items()}
+
+
+def test_vggs_weights_are_drawn_as_asked():
+    """Standard deviations by the formulas: Kaiming √(2/fan in), Xavier √(2/(fan in + fan out)); biases zero."""
+    for init, expected in (("kaiming", (2 / (256 * 9)) ** 0.5), ("xavier", (2 / ((256 + 512) * 9)) ** 0.5)):
+        layer = [each for each in models.VGG(init=init).modules() if getattr(each, "out_channels", 0) == 512][0]
+        assert layer.weight.std().item() == pytest.approx(expected, rel=0.01)
+        assert not layer.bias.any()

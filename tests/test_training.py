@@ -171,6 +171,13 @@ def test_the_optimizer_gets_the_rate_of_its_step(tiny_digits):
     assert rates == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.15, 0.1] * 2 + [0.05, 0.1, 0.15])
 
 
+def test_the_optimizer_gets_the_momentum_of_its_step(tiny_digits):
+    run = replace(LENET, momentum=0.9, schedule=Cyclic(high=0.2, up=0.2, down=0.2, low_momentum=0.6))
+    found = []
+    train(run, tiny_digits, probes=[lambda trainer, *_: found.append(trainer.optimizer.param_groups[0]["momentum"])])
+    assert found == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.7, 0.8] * 2 + [0.9, 0.8, 0.7])
+
+
 # ------------------------------------------------------------------------------------------ losses
 
 

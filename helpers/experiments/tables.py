@@ -266,7 +266,7 @@ SECTION_READINGS = {
     "DessiLBI on CIFAR-10": tried(
         starter_sparse, {"with Adam": cifar_adam, "without": cifar_dessilbi}, tuple(starter_sparse.candidates)[2:]
     ),
-    "SGD's momentum": {"momentum 0.5": replace(mnist_sgd, momentum=0.5)},
+    "SGD after pretraining": {"momentum 0.5": replace(mnist_sgd, momentum=0.5)},
 }
 
 SECTIONS: dict[str, dict[str, dict[str, Run]]] = {

@@ -4,6 +4,7 @@ thing, and has a name that lasts."""
 import pickle
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,13 +15,16 @@ from helpers.experiments import (
     Constant,
     Cosine,
     Cyclic,
+    Exponential,
     Mask,
     Run,
     Steps,
     UnknownName,
     at,
     find,
+    readings,
     replace,
+    replicas,
     rows,
 )
 from helpers.experiments.reported import REPORTED, Reported, reported
@@ -78,6 +82,7 @@ REPORT = [
       for model in ("VGG-A", "VGG-A + BN") for rate in ("2e-3", "1e-3", "5e-4", "1e-4")),
     ("3.1", "optimizer", "SGD", 0.9824, 225),
     ("3.1", "optimizer", "DessiLBI", 0.9706, 235),
+    ("3.1", "optimizer", "DessiLBI, as stated", None, None),
     ("3.1", "optimizer", "SGD, warm-up", None, None),
     ("3.1", "optimizer", "SGD, warm-up and drop", None, None),
     ("3.1", "optimizer", "DessiLBI, warm-up", None, None),
@@ -92,6 +97,7 @@ REPORT = [
     *(("3.1", "winning ticket", row, None, None) for row in ("all weights", "early support", "as much at random")),
     ("3.2", "MNIST", "with Adam", 0.9903, None),
     ("3.2", "MNIST", "without", 0.9706, 235),
+    ("3.2", "MNIST", "without, as stated", None, None),
     ("3.2", "MNIST", "without, warm-up", None, None),
     ("3.2", "MNIST", "plain SGD", 0.9824, 225),
     ("3.2", "CIFAR-10", "with Adam", 0.8345, None),
@@ -243,7 +249,13 @@ def test_the_runs_of_section_3_are_the_reports():
     steps = {"kind": "steps", "at": [2 / 3], "factor": 0.1}
     assert described(tables["optimizer"]["SGD"]) == {**common, "optimizer": "sgd", "momentum": 0.9, "lr": 0.04}
     slbi = {**coupled, "optimizer": "dessilbi", "momentum": 0.9, "lr": 0.1, "schedule": steps}
-    assert described(tables["optimizer"]["DessiLBI"]) == slbi
+    assert described(tables["optimizer"]["DessiLBI, as stated"]) == slbi
+    read = {
+        "lr": 0.01,
+        "momentum": 0.5,
+        "schedule": {"kind": "exponential", "factor": 0.1 ** (1 / 20), "every": 1 / 30},
+    }
+    assert described(tables["optimizer"]["DessiLBI"]) == {**slbi, **read}
     warm = {**slbi, "schedule": {**steps, "warmup": 1 / 30}}
     assert described(tables["optimizer"]["DessiLBI, warm-up"]) == warm
     dropped = described(tables["optimizer"]["SGD, warm-up and drop"])
@@ -286,6 +298,60 @@ def test_the_sides_of_a_cycle_may_differ_in_length():
     assert [schedule.rate(0.01, done) for done in (0.05, 0.1, 0.35, 0.4, 0.45)] == pytest.approx(
         [0.04, 0.07, 0.02, 0.01, 0.04]
     )
+
+
+def test_cycles_are_those_of_torch():
+    """Rate and momentum of each step equal torch's CyclicLR, with its momentum, and with triangles that shrink."""
+    for mode, shrink in (("triangular", 1), ("triangular2", 0.5)):
+        weight = torch.zeros(1, requires_grad=True)
+        sgd = torch.optim.SGD([weight], lr=0.01, momentum=0.9)
+        theirs = torch.optim.lr_scheduler.CyclicLR(sgd, 0.01, 0.04, step_size_up=4, step_size_down=6, mode=mode)
+        schedule = Cyclic(high=0.04, up=0.1, down=0.15, shrink=shrink, low_momentum=0.8)
+        ours = Run(model="MyResNet9", lr=0.01, momentum=0.9, schedule=schedule, epochs=1)
+        for step in range(40):
+            assert ours.rate(step / 40) == pytest.approx(sgd.param_groups[0]["lr"])
+            assert ours.momentum_at(step / 40) == pytest.approx(sgd.param_groups[0]["momentum"])
+            sgd.step()
+            theirs.step()
+
+
+def test_an_exponential_rate_is_that_of_torch():
+    """StepLR of one epoch in fifty, whose boundaries no rounding moves."""
+    sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.StepLR(sgd, step_size=1, gamma=0.7)
+    schedule = Exponential(factor=0.7, every=1 / 50)
+    for epoch in range(50):
+        for step in (0, 1, 624):
+            assert schedule.rate(0.1, (625 * epoch + step) / 31_250) == pytest.approx(sgd.param_groups[0]["lr"])
+        sgd.step()
+        theirs.step()
+
+
+def test_a_rate_that_moves_leaves_the_momentum_alone_unless_told():
+    assert Cyclic(high=0.04).momentum(0.9, 0.05) == Exponential(factor=0.7, every=0.1).momentum(0.9, 0.5) == 0.9
+
+
+# ------------------------------------------------------------------------------------------ readings
+
+READINGS = {name: each for name, each in vars(readings).items() if isinstance(each, readings.Reading)}
+
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+def test_a_reading_says_what_the_report_says_and_chooses_a_candidate(reading):
+    assert reading.chosen in reading.candidates and reading.candidates[readings.AS_STATED] == {}
+    assert len(reading.says) > 20 and len(reading.candidates) > 1
+
+
+def test_another_candidate_is_chosen_in_one_line():
+    run = experiments.mnist_stated
+    assert readings.sparse_rate(run) == readings.sparse_rate.by(readings.sparse_rate.chosen, run)
+    assert readings.sparse_rate._replace(chosen=readings.AS_STATED)(run) == run
+
+
+def test_a_chosen_candidate_is_repeated_and_one_that_is_not_runs_once():
+    by = readings.sparse_rate.by
+    assert len(replicas(by(readings.sparse_rate.chosen, experiments.mnist_stated), "paper")) == 3
+    assert len(replicas(by("counted on from pretraining", experiments.mnist_stated), "paper")) == 1
 
 
 @pytest.mark.parametrize("table", CHANGES)
@@ -530,6 +596,12 @@ def test_an_options_value_that_is_not_allowed_is_told_in_one_line(option, value)
     (lambda: allowed(optimizer="adam", momentum=0.5), ("momentum 0.5", "adam")),
     (lambda: allowed(model="VGG", loss="nll"), ("nll", "VGG")),
     (lambda: Cyclic(high=-1), ("high", "-1")),
+    (lambda: Cyclic(high=1, low_momentum=1), ("low_momentum", "1")),
+    (lambda: Cyclic(high=1, shrink=0), ("shrink", "0")),
+    (lambda: Exponential(factor=1.1, every=0.1), ("factor", "1.1")),
+    (lambda: Run(model="MyNet", optimizer="adam", lr=1, epochs=1, schedule=Cyclic(high=2, low_momentum=0.8)),
+     ("low_momentum", "belongs to sgd")),
+    (lambda: Run(model="MyNet", lr=1, epochs=1, normalize="half"), ("normalize", "half")),
     (lambda: Cyclic(high=NAN), ("high", "nan")),
     (lambda: Cyclic(high=1, up=0), ("up", "0")),
     (lambda: Cyclic(high=1, up=1.1), ("up", "1.1")),
