@@ -21,8 +21,10 @@ from helpers.experiments.tables import (
     in_float32,
     landscape_runs,
     longest,
+    mnist_dessilbi,
     mnist_sgd,
     mnist_sgd_dropped,
+    mnist_sgd_stated,
     mnist_sgd_warm,
     mnist_warm,
     nearby,
@@ -64,7 +66,10 @@ SEEDS: dict[str, dict[Run, int]] = {
 DRAWN = {best, final, by_lot}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
 _others = SECTION_3_1["other ways to sparse filters"]
-KEPT = {mnist_sgd, mnist_sgd_warm, mnist_sgd_dropped, mnist_warm, longest, *pulls.values(), *_others.values()}
+KEPT = {
+    *(mnist_sgd, mnist_sgd_stated, mnist_sgd_warm, mnist_sgd_dropped, mnist_dessilbi, mnist_warm, longest),
+    *(*pulls.values(), *_others.values()),
+}
 
 
 # ------------------------------------------------------------------------------------------ budgets

@@ -93,6 +93,11 @@ starter_sparse = Reading(
 # pretrained for 20 epochs goes on with the epoch 20. Without the rounding the rate falls a little each epoch.
 later = {"lr": 0.01}
 smooth = {"lr": 0.01, "schedule": Exponential(factor=0.1 ** (1 / 20), every=PER_EPOCH_OF_30)}
+sparse_momentum = Reading(
+    says="“SGD, lr 0.04”, no momentum named (3.1); where the report names one it starts from 0.5 (1.9)",
+    candidates={AS_STATED: {}, "momentum 0.5": {"momentum": 0.5}},
+    chosen="momentum 0.5",
+)
 sparse_rate = Reading(
     says="“0.1 for 20 epochs, then 0.01”, from a model pretrained for 20; “the learning rate is too small” (3.1)",
     candidates={
