@@ -2,6 +2,7 @@
 here."""
 
 from helpers.experiments.readings import (
+    basic_norm,
     basic_rate,
     cycle,
     sparse_momentum,
@@ -270,6 +271,11 @@ told_apart = {  # rows of section 1 by which the candidates differ most
 
 SECTION_READINGS = {
     "MyNet's rate": tried(basic_rate, told_apart, ("0.01",)),
+    "MyNet's batch norm": tried(
+        basic_norm,
+        {label: basic_rate.by("0.01", told_apart[label]) for label in ("tanh", "Adam", "best model")},
+        ("batch norm not applied",),
+    ),
     "MyResNet9's cycle": tried(cycle, {"final": final}, ("momentum cycles too", "ends at the low rate")),
     "VGG-A's terms": tried(starter_terms, {"VGG-A": vgg, "VGG-A + BN": vgg_bn}, ("starter code, SGD 0.01",)),
     "DessiLBI's rate": tried(sparse_rate, {"DessiLBI": mnist_stated}, tuple(sparse_rate.candidates)[1:]),
