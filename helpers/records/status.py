@@ -6,7 +6,6 @@ from typing import Any
 
 from helpers import experiments
 from helpers.experiments import Run
-from helpers.experiments.reported import reported
 from helpers.records.statistics import accuracies, learned, mean, std
 from helpers.records.store import ROOT, Record, Store
 
@@ -46,7 +45,7 @@ def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Rec
         "budget": budget,
         "state": next(state for state in ("running", "pending", "stale", "diverged", "done") if state in states),
         "accuracy": mean(scores),
-        "reported": reported(row.section, row.table, row.label).accuracy,
+        "reported": experiments.reported(row.section, row.table, row.label).accuracy,
         "record": _from_root(store.path(records[0].run)) if records else None,
         "std": std(scores),
         "n": len(records),

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import experiments, records
-from helpers.experiments import Run
-from helpers.experiments.reported import reported
+from helpers.experiments import Run, reported
 from helpers.records import Record, Selection, Store
 from helpers.show.tables import DASH, Table, listed, percent, points, signed
 

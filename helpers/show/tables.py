@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import experiments, records
-from helpers.experiments import Run
-from helpers.experiments.reported import reported
+from helpers.experiments import Run, reported
 from helpers.records import Record, Selection, Store
 
 DASH = "–"

@@ -17,6 +17,7 @@ from helpers.experiments import (
     Cyclic,
     Exponential,
     Mask,
+    Reported,
     Run,
     Steps,
     UnknownName,
@@ -25,9 +26,9 @@ from helpers.experiments import (
     readings,
     replace,
     replicas,
+    reported,
     rows,
 )
-from helpers.experiments.reported import REPORTED, Reported, reported
 
 # ------------------------------------------------------------------------------------------ the report, copied out
 
@@ -189,10 +190,25 @@ def test_every_row_has_the_reported_score(section, table, row, accuracy, seconds
     assert reported(section, table, row) == (accuracy, seconds, REPORTED_VALIDATION.get((section, table, row)))
 
 
-def test_no_score_is_reported_for_a_row_that_is_not_declared():
-    for section, tables in REPORTED.items():
-        for table, scores in tables.items():
-            assert set(scores) <= set(SECTIONS[section][table])
+def test_no_score_is_reported_but_those_copied_out():
+    stated = [(section, table, row) for section, tables in SECTIONS.items() for table, rows in tables.items()
+              for row in rows.reported]  # fmt: skip
+    assert stated == [each[:3] for each in REPORT if any(each[3:])]
+
+
+def test_a_table_knows_what_it_is_called_and_where_it_stands():
+    numbered, plain = SECTIONS["1"]["1.2 batch norm"], SECTIONS["1.9"]["L2 regularisation"]
+    assert (numbered.number, numbered.name, numbered.title) == ("1.2", "batch norm", "1.2 batch norm")
+    assert (plain.number, plain.name, plain.title) == ("1.9", "L2 regularisation", "1.9 L2 regularisation")
+    assert (numbered.anchor, plain.anchor) == ("tab-1-2-batch-norm", "tab-1-9-l2-regularisation")
+    notebooks = {title: table.notebook for tables in SECTIONS.values() for title, table in tables.items()}
+    assert notebooks["2.1 accuracy"] == "03_batch_norm_vgg" and notebooks["2.2 loss landscape"] == "04_loss_landscape"
+    assert notebooks["final"] == "02_resnet9" and notebooks["SGD's momentum"] == ""
+
+
+def test_no_two_tables_share_an_anchor():
+    tables = [each for named in SECTIONS.values() for each in named.values()]
+    assert len({each.anchor for each in tables}) == len(tables)
 
 
 def test_a_row_that_the_report_does_not_have_is_reported_as_nothing():
@@ -372,7 +388,7 @@ def test_a_table_hands_its_winner_on(given, taken):
 @pytest.mark.parametrize("table, winner", [each for each in CHAIN if each[0] != "final"])
 def test_the_winner_handed_on_is_the_reports(table, winner):
     section = SECTION_OF[table]
-    best = max(scores.accuracy for scores in REPORTED[section][table].values())
+    best = max(scores.accuracy for scores in SECTIONS[section][table].reported.values())
     assert reported(section, table, winner).accuracy == best
 
 
