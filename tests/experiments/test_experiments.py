@@ -203,7 +203,7 @@ def test_a_table_knows_what_it_is_called_and_where_it_stands():
     assert (numbered.anchor, plain.anchor) == ("tab-1-2-batch-norm", "tab-1-9-l2-regularisation")
     notebooks = {title: table.notebook for tables in SECTIONS.values() for title, table in tables.items()}
     assert notebooks["2.1 accuracy"] == "03_batch_norm_vgg" and notebooks["2.2 loss landscape"] == "04_loss_landscape"
-    assert notebooks["final"] == "02_resnet9" and notebooks["SGD's momentum"] == ""
+    assert notebooks["final"] == "02_resnet9" and notebooks["SGD after pretraining"] == ""
 
 
 def test_no_two_tables_share_an_anchor():
