@@ -2,6 +2,7 @@
 
 from helpers import experiments
 from helpers.records import Record, Score, Selection
+from helpers.show.comparison import Comparison
 
 FIRST, SECOND = experiments.SECTION_1["1.2 batch norm"].values()
 
@@ -20,6 +21,23 @@ def record(run, accuracy, *, validation=None, seconds=(10.0, 10.0), parameters=1
 
 def laptop(run, seed=0):
     return experiments.replace(experiments.at(run, "laptop"), seed=seed)
+
+
+class Kept:
+    """A store of records made up here: what `Comparison` asks of one."""
+
+    def __init__(self, *found):
+        self._found = {each.run: each for each in found}
+
+    def readable(self, run):
+        return self._found.get(run)
+
+
+def comparison(table, scores, budget="paper"):
+    """A `Comparison` of `table` in which the seeds of each row have the accuracies `scores[label]`; None: diverged."""
+    found = [record(experiments.reseed(experiments.at(table[label], budget), seed), accuracy)
+             for label, accuracies in scores.items() for seed, accuracy in enumerate(accuracies)]  # fmt: skip
+    return Comparison(table, Kept(*found), budget)
 
 
 def selection(rows, larger=None):

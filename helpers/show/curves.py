@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox, ScaledTranslation
 
@@ -105,8 +106,11 @@ def _whole_epochs(ax: Axes, epochs: int) -> None:
 
 def looks_of(labels: Iterable[str], looks: Sequence[tuple] = LINES) -> list[dict]:
     """What `plot` is told of each line's look: that of LOOKS for a label that has one, else the next of `looks`."""
+    labels = list(labels)
+    taken = {LOOKS[label][0] for label in labels if label in LOOKS}
+    free = [look for look in looks if look[0] not in taken] or looks
     # A second round of looks has other markers.
-    others = ((*looks[i % len(looks)], MARKERS[(i + i // len(looks)) % len(MARKERS)]) for i in itertools.count())
+    others = ((*free[i % len(free)], MARKERS[(i + i // len(free)) % len(MARKERS)]) for i in itertools.count())
     chosen = [LOOKS.get(label, other) for label, other in zip(labels, others)]
     return [{"color": colour, "linestyle": line, "marker": marker, "ms": 4} for colour, line, marker in chosen]
 
@@ -120,7 +124,7 @@ def spaced(count: int, place: int, most: int = 10) -> dict:
 def comparison(
     rows: Mapping[str, list[Record]], what: str, ax: Axes, split: str = "validation", looks: Sequence[tuple] = LINES
 ) -> Axes:
-    """`what` on `split` after each epoch for several rows; mean and range over seeds where a row has several.
+    """`what` on `split` after each epoch for several rows: the mean over seeds, and each seed as a thin line.
 
     `looks`: colour and line of each row, where it has no look of its own.
     """
@@ -132,7 +136,7 @@ def comparison(
         values, epochs = np.array(series), np.arange(1, len(series[0]) + 1)
         ax.plot(epochs, values.mean(0), **look, **spaced(len(epochs), place), label=label)
         if len(series) > 1:
-            ax.fill_between(epochs, values.min(0), values.max(0), color=look["color"], alpha=0.2, lw=0)
+            ax.plot(epochs, values.T, color=look["color"], alpha=0.4, lw=0.6)
         longest = max(longest, len(epochs))
     ax.set(xlabel="epoch", ylabel=f"{'training' if split == 'train' else split} {LABELS[what]}")
     if not ax.lines:
@@ -140,6 +144,16 @@ def comparison(
     _whole_epochs(ax, longest)
     ax.legend()
     return ax
+
+
+def pair(rows: Mapping[str, list[Record]], what: str, looks: Sequence[tuple] = LINES) -> Figure:
+    """`what` of several rows in training (its running mean) and on the validation set, side by side."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), sharey=True)
+    for ax, split in zip(axes, ("train", "validation")):
+        comparison(rows, what, ax, split, looks)
+    one_legend(axes)
+    plt.close(figure)  # the cell that it is the last line of shows it, once
+    return figure
 
 
 def one_legend(axes: Sequence[Axes]) -> None:

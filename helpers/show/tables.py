@@ -2,128 +2,26 @@
 computed from the records it is given; nothing is trained or read here."""
 
 import functools
-import html
-import math
-import os
-import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from helpers import experiments, records
 from helpers.experiments import Run, reported
-from helpers.records import Record, Selection, Store
+from helpers.records import Record, Selection
+from helpers.show.grid import SHOWN_DIGITS, Links, address, cells, links, sources
+from helpers.show.grid import Grid as Table
+from helpers.show.text import DASH, listed, missing, percent, points, share, signed, text
 
-DASH = "–"
-SHOWN_DIGITS = 7  # of a record's digest
-
-
-@dataclass(frozen=True)
-class Links:
-    """A cell that leads to files: pairs of words and address. In print, where no address can be followed, `printed`."""
-
-    pairs: tuple[tuple[str, str], ...]
-    printed: str
-
-    def __str__(self) -> str:
-        return self.printed
-
-    def html(self) -> str:
-        return " ".join(f'<a href="{html.escape(to)}">{html.escape(words)}</a>' for words, to in self.pairs)
-
-    def markdown(self, folder: str = "") -> str:
-        """With addresses from elsewhere: `folder` is where the present ones start."""
-        return " ".join(f"[{words}]({posixpath.normpath(posixpath.join(folder, to))})" for words, to in self.pairs)
-
-
-class Table:
-    """A table to show: `frame` holds the numbers; a notebook, the site and the PDF each take the form they need.
-
-    `texts`: the cells as shown, str or Links; `left`: the columns that hold sentences, besides the first.
-    """
-
-    def __init__(self, frame: pd.DataFrame, caption: str, texts: pd.DataFrame | None = None, left: Sequence[str] = ()):
-        self.frame, self.caption = frame, caption
-        self._texts = frame.map(text) if texts is None else texts
-        self._left = [i == 0 or name in left for i, name in enumerate(self._texts.columns)]
-
-    def _repr_html_(self) -> str:
-        styles = [' style="text-align: left"' if left else ' style="text-align: right"' for left in self._left]
-        head = "".join(f"<th{style}>{html.escape(str(name))}</th>" for style, name in zip(styles, self._texts.columns))
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td{style}{_kind(cell)}>{_marked(cell)}</td>" for style, cell in zip(styles, row))
-            + "</tr>\n"
-            for row in self._texts.itertuples(index=False)
-        )
-        caption = f"<caption>{html.escape(self.caption)}</caption>"
-        return f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>"
-
-    def _repr_markdown_(self) -> str:
-        return f"{self.grid()}\n\n: {self.caption}"
-
-    def grid(self, cell: Callable[[str | Links], str] | None = None) -> str:
-        """The table alone as Markdown, each cell as `cell` writes it; without one, links as in print."""
-        names = [str(name) for name in self._texts.columns]
-        rule = "| " + " | ".join(":---" if left else "---:" for left in self._left) + " |"
-        head, *rows = (
-            "| " + " | ".join(map(cell or _plain, line)) + " |"
-            for line in (names, *self._texts.itertuples(index=False))
-        )
-        return "\n".join((head, rule, *rows))
-
-    def __repr__(self) -> str:
-        return f"{self.caption}\n{self._texts.to_string(index=False)}"
-
-
-def _kind(cell: str | Links, long: int = 30) -> str:
-    """The class of a cell that holds links or a sentence, so that the site may break it, or gives it room."""
-    return ' class="links"' if isinstance(cell, Links) else ' class="words"' if len(str(cell)) > long else ""
-
-
-def _plain(cell: str | Links) -> str:
-    """A cell as Markdown that shows just what it says: no end of cell, no dash made of two hyphens."""
-    return str(cell).replace("|", "\\|").replace("--", "\\-\\-")
-
-
-def _marked(cell: str | Links) -> str:
-    return cell.html() if isinstance(cell, Links) else html.escape(cell)
-
-
-def text(value) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return DASH
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+__all__ = ["Links", "Table", "share", "sources", "text"]  # for the notebooks that still ask here
 
 
 # ------------------------------------------------------------------------------------------ ours beside the report's
 
 
-def percent(accuracy: float | None) -> str:
-    """An accuracy (0 to 1) in percent, with two decimals."""
-    return DASH if accuracy is None else f"{100 * accuracy:.2f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference with its sign, two decimals; a dash for none."""
-    return DASH if _missing(value) else f"{value:+.2f}".replace("-", "−")
-
-
-def points(difference: float | None) -> str:
-    """A difference in words: "+1.20 points"; a dash for none."""
-    return DASH if _missing(difference) else f"{signed(difference)} points"
-
-
 def distance(difference: float | None) -> str:
     """A difference in words, without its sign: "1.20 points"."""
     return points(difference).lstrip("+−")
-
-
-def share(facts) -> str:
-    """How many of some facts are true, in percent: "62 %"; a dash where there are none."""
-    return f"{100 * sum(facts) / len(facts):.0f} %" if len(facts) else DASH
 
 
 def measured(found: list[Record]) -> str:
@@ -152,7 +50,7 @@ def compare(section: str, table: str, selection: Selection, timed: bool = True) 
         "ours (%)": [measured(found) for found in selection.values()],
         **{f"{budget} (%)": [measured(larger[label]) for label in selection]
            for budget, larger in selection.larger.items()},
-        "report (%)": frame["reported"].map(_percent),
+        "report (%)": frame["reported"].map(percent),
         "difference (points)": frame["difference"].map(signed),
         "n": frame["n"].astype(str),
         "s/epoch": frame["seconds"].map(_rounded),
@@ -185,46 +83,8 @@ def _entry(label: str, run: Run, found: list[Record], stated) -> dict:
     }
 
 
-def links(found: Sequence[Record]) -> Links | str:
-    """A cell that leads from a notebook to the files of a row's records: a digest, then +1, +2, … for further seeds."""
-    if not found:
-        return DASH
-    digest, more = found[0].run.digest[:SHOWN_DIGITS], len(found) - 1
-    names = [digest, *(f"+{count}" for count in range(1, more + 1))]
-    return Links(tuple(zip(names, map(address, found))), f"{digest} +{more}" if more else digest)
-
-
-def sources(found: Sequence[Record]) -> Links | str:
-    """A cell that leads to the files of several records, numbered; in print it says how many there are."""
-    if not found:
-        return DASH
-    pairs = tuple((str(number), address(record)) for number, record in enumerate(found, start=1))
-    return Links(pairs, str(len(found)))
-
-
-def address(record: Record) -> str:
-    """The path of a record's file from the folder of the notebooks."""
-    return Path(os.path.relpath(Store().path(record.run), records.ROOT / "notebooks")).as_posix()
-
-
-def cells(values: Sequence[Links | str]) -> pd.Series:
-    """A column of such cells, each kept as it is."""
-    column = pd.Series([None] * len(values), dtype=object)
-    for index, value in enumerate(values):
-        column[index] = value
-    return column
-
-
-def _missing(value) -> bool:
-    return value is None or math.isnan(value)
-
-
-def _percent(value) -> str:
-    return DASH if _missing(value) else percent(value)
-
-
 def _rounded(value, digits: int = 0) -> str:
-    return DASH if _missing(value) else f"{value:,.{digits}f}"
+    return DASH if missing(value) else f"{value:,.{digits}f}"
 
 
 def _title(table: str) -> str:
@@ -275,12 +135,6 @@ def _made(found: Iterable[Record]) -> list[str]:
     return [*([f"{listed(map(str, epochs), 'or')} epochs"] if epochs else []),
             *([listed(precisions)] if precisions else []),
             *([f"revision{'s' * (len(revisions) > 1)} {listed(revisions)}"] if revisions else [])]  # fmt: skip
-
-
-def listed(words: Iterable[str], last: str = "and") -> str:
-    """Words in a row as a sentence has them: "a", "a and b", "a, b and c"; a dash for none."""
-    *first, end = [*words] or [DASH]
-    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def _budget(run: Run) -> str:

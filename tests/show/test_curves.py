@@ -29,11 +29,31 @@ def test_a_row_without_a_record_says_so(ax):
     assert curves.curves([], "loss", ax).texts[0].get_text() == "no record yet"
 
 
-def test_comparison_shows_the_mean_and_the_range_over_seeds(ax):
+def test_comparison_shows_the_mean_and_each_seed_as_a_thin_line(ax):
     seeds = [record(laptop(experiments.base, seed), accuracy) for seed, accuracy in enumerate((0.6, 0.8))]
     curves.comparison({"two": seeds, "none": []}, "accuracy", ax)
-    assert ax.lines[0].get_ydata() == pytest.approx([30, 70]) and len(ax.lines) == 1
-    assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(80)
+    mean, *seeds = ax.lines
+    assert mean.get_ydata() == pytest.approx([30, 70])
+    assert [line.get_ydata()[1] for line in seeds] == pytest.approx([60, 80])
+    assert all(line.get_linewidth() < mean.get_linewidth() for line in seeds)
+
+
+def test_a_row_of_one_seed_is_one_line(found, ax):
+    curves.comparison({"one": found[:1], "none": []}, "accuracy", ax)
+    assert len(ax.lines) == 1
+
+
+def test_a_pair_shows_training_and_validation_with_one_legend(found):
+    figure = curves.pair({"one": found}, "accuracy")
+    train, validation = figure.axes
+    assert train.lines[0].get_ydata() == pytest.approx([40, 60])
+    assert validation.lines[0].get_ydata() == pytest.approx([30, 70])
+    assert len(figure.legends) == 1 and not train.get_legend()
+
+
+def test_no_two_rows_of_a_figure_share_a_colour():
+    looks = curves.looks_of(["without", "with", "other", "more"])
+    assert len({each["color"] for each in looks}) == 4
 
 
 def test_comparison_shows_the_longest_row_in_full(found, ax):

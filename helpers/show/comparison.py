@@ -1,0 +1,386 @@
+"""A table with its records: the one object that a notebook, a claim and the overview ask. It shows itself, compares its
+rows and draws their curves; what has no record yet is `MISSING`. Nothing is trained here."""
+
+import functools
+import html
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from helpers import experiments, records
+from helpers.experiments import Reported, Run, Table
+from helpers.records import Interval, Record, Spread, Store
+from helpers.show import curves
+from helpers.show.grid import SHOWN_DIGITS, Grid, address
+from helpers.show.settings import settings
+from helpers.show.text import DASH, MISSING, Percent, Points, counted, listed, percent, signed
+
+# What a claim's word allows, in points; argued in docs or beside the claim that uses it.
+FAR = 5.0  # "by far": more than any two seeds of one row of ours lie apart
+LITTLE = 1.0  # "slightly", "matters little", "doesn't raise": about what two single runs of one row differ by
+
+
+class Mean:
+    """A row's accuracy: the mean over the seeds that learned something, its standard deviation, n, how many failed."""
+
+    def __init__(self, scores: list[float], failed: int, n: int):
+        self.value, self.std, self.failed, self.n = records.mean(scores), records.std(scores), failed, n
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __format__(self, spec: str) -> str:
+        words = percent(self.value) + ("" if self.std is None else f" ± {100 * self.std:.2f}")
+        if not self.failed:
+            return words
+        return f"{words} (failed to train)" if self.failed == self.n else f"{words} ({self._some} failed to train)"
+
+    __str__ = functools.partialmethod(__format__, "")
+
+    @property
+    def _some(self) -> str:
+        return f"{self.failed} of {self.n}"
+
+
+class Gap:
+    """How much more accurate one row is than another, in points, with its 95 % interval; `reported`: the same of the
+    report's two scores; `seconds`: how many times as long an epoch takes; `verdict`: that the row is more accurate."""
+
+    def __init__(self, interval: Interval, counts: tuple[int, int], reported: Any, seconds: Any, reported_seconds: Any):
+        self.interval, self.counts, self.reported = interval, counts, reported
+        self.seconds, self.reported_seconds = seconds, reported_seconds
+
+    @property
+    def value(self) -> float:
+        return self.interval.value
+
+    @property
+    def n(self) -> int:
+        return min(self.counts)
+
+    def judge(self, above: float = 0.0, below: float = math.inf) -> str:
+        """The verdict on the claim that the difference lies between `above` and `below`, in points."""
+        return records.verdict(self.interval, self.counts, above, below)
+
+    @property
+    def verdict(self) -> str:
+        return self.judge()
+
+    @property
+    def far(self) -> str:
+        """The verdict that the row is more accurate by far."""
+        return self.judge(above=FAR)
+
+    @property
+    def little(self) -> str:
+        """The verdict that the two rows hardly differ."""
+        return self.judge(-LITTLE, LITTLE)
+
+    @property
+    def no_gain(self) -> str:
+        """The verdict that the row is no more accurate, but perhaps less."""
+        return self.judge(-math.inf, LITTLE)
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __format__(self, spec: str) -> str:
+        digits = int(spec.strip(".f") or 2)
+        words = signed(self.value, digits)
+        if math.isinf(self.interval.low):
+            return words
+        return f"{words} [{signed(self.interval.low, digits)}, {signed(self.interval.high, digits)}]"
+
+    __str__ = functools.partialmethod(__format__, "")
+
+
+class Row(list[Record]):
+    """The records of one row, one a seed, and what they say; MISSING without records.
+
+    `label`; `run`, as it is declared for the report's length; `reported`, what the report states.
+    """
+
+    def __init__(self, label: str, run: Run, reported: Reported, found: Iterable[Record], store: Store):
+        super().__init__(found)
+        self.label, self.run, self.stated, self.store = label, run, reported, store
+
+    @property
+    def n(self) -> int:
+        return len(self)
+
+    @property
+    def alive(self) -> list[Record]:
+        """The runs that learned something, or all that came to an end if none did."""
+        return [record for record in records.alive(self) if record.test]
+
+    @property
+    def failed(self) -> int:
+        """How many runs learned nothing."""
+        return sum(not records.learned(record) for record in self)
+
+    @property
+    def learned(self) -> bool:
+        """Whether any run did."""
+        return self.failed < len(self)
+
+    @property
+    def scores(self) -> list[float]:
+        """Test accuracies (0 to 1) of `alive`."""
+        return records.accuracies(self)
+
+    @property
+    def accuracy(self) -> Any:
+        return Mean(self.scores, self.failed, len(self)) if self.scores else MISSING
+
+    @property
+    def reported(self) -> Any:
+        """The report's accuracy."""
+        return MISSING if self.stated.accuracy is None else Percent(self.stated.accuracy)
+
+    @property
+    def difference(self) -> Any:
+        """Ours less the report's, in points."""
+        pair = self.accuracy, self.reported
+        return MISSING if MISSING in pair else Points(100 * (float(pair[0]) - pair[1]))
+
+    @property
+    def first(self) -> Any:
+        """The first seed's record."""
+        return self[0] if self else MISSING
+
+    @property
+    def parameters(self) -> Any:
+        return self.first.parameters
+
+    @property
+    def epochs(self) -> Any:
+        return self.first.run.epochs
+
+    @functools.cached_property
+    def arrays(self) -> Any:
+        """The series beside the first seed's record."""
+        return self.series[0] if self.series else MISSING
+
+    @functools.cached_property
+    def series(self) -> list[dict[str, np.ndarray]]:
+        """The series beside each record that has them."""
+        return [self.store.arrays(record) for record in self if record.files]
+
+    # ---------------------------------------------------------------------- curves
+
+    def curve(self, name: str) -> Any:
+        """The mean of a series of the history ("validation_accuracy") over the seeds that learned, (epochs,)."""
+        known = [np.array(record.history[name], dtype=float) for record in self.alive]
+        return np.mean(known, 0) if known else MISSING
+
+    def at(self, name: str, epoch: int) -> Any:
+        """That mean after an epoch; 1 is the first."""
+        return self.curve(name)[epoch - 1]
+
+    def last(self, name: str) -> Any:
+        return self.curve(name)[-1]
+
+    def argmin(self, name: str) -> Any:
+        """The epoch after which that mean is lowest."""
+        return self.alive and int(np.nanargmin(self.curve(name))) + 1 or MISSING
+
+    def argmax(self, name: str) -> Any:
+        """The epoch after which that mean is highest."""
+        return self.alive and int(np.nanargmax(self.curve(name))) + 1 or MISSING
+
+    def reaches(self, name: str, value: float) -> list[int]:
+        """The first epoch after which the series is at least `value`, of each seed that learned; epochs + 1 if none."""
+        known = [np.array([*record.history[name], np.inf], dtype=float) for record in self.alive]
+        return [int(np.argmax(each >= value)) + 1 for each in known]
+
+
+class Comparison(Mapping):
+    """A table and its records in one budget: label → Row."""
+
+    def __init__(self, table: Table, store: Store | None = None, budget: str | None = None):
+        self.table, self.store, self.budget = table, store or Store(), budget or shown_budget()
+        found, self.missing = records.gather(table, self.budget, self.store)
+        self._rows = {label: Row(label, table[label], table.reported.get(label, Reported()), found[label], self.store)
+                      for label in table}  # fmt: skip
+
+    def __getitem__(self, label: str) -> Row:
+        return self._rows[experiments.find("row", label, self._rows)]
+
+    def __iter__(self):
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    # ---------------------------------------------------------------------- what it says
+
+    def spread(self, *labels: str) -> Spread:
+        """The standard deviation of one run, in points, pooled over the rows with the network, data and length of
+        `labels`; rows that failed to train stay apart."""
+        kinds = {_kind(self[label].run) for label in labels}
+        alike = [row for row in self.values() if _kind(row.run) in kinds and row.learned]
+        once = {row.first.run: [100 * score for score in row.scores] for row in alike if row}
+        return records.pooled(once.values())
+
+    def gap(self, label: str, other: str) -> Any:
+        """How much more accurate one row is than another; see `Gap`."""
+        ours, theirs = self[label], self[other]
+        if not (ours.scores and theirs.scores):
+            return MISSING
+        scores = [[100 * score for score in row.scores] for row in (ours, theirs)]
+        interval = records.difference(*scores, self.spread(label, other))
+        pair = ours.reported, theirs.reported
+        stated = MISSING if MISSING in pair else Points(100 * (pair[0] - pair[1]))
+        return Gap(interval, (len(scores[0]), len(scores[1])), stated, *self._times(ours, theirs))
+
+    def _times(self, ours: Row, theirs: Row) -> tuple[Any, Any]:
+        """Seconds an epoch of one row over those of the other, on one machine: ours, and the report's."""
+        measured = records.times({row.label: row for row in (ours, theirs)})[0]
+        return tuple(MISSING if None in pair else pair[0] / pair[1] for pair in (
+            (measured[ours.label], measured[theirs.label]), (ours.stated.seconds, theirs.stated.seconds),
+        ))  # fmt: skip
+
+    def expected(self, label: str) -> Any:
+        """Where one further run of a row is to be expected, in percent: an Interval, to hold the report's against."""
+        scores = [100 * score for score in self[label].scores]
+        return records.expected(scores, self.spread(label)) if scores else MISSING
+
+    @property
+    def best(self) -> Any:
+        """The row that is most accurate at the end on the *validation* set: nothing is chosen on the test set."""
+        known = [row for row in self.values() if row.alive]
+        return max(known, key=lambda row: row.last("validation_accuracy"), default=MISSING)
+
+    # ---------------------------------------------------------------------- how it looks
+
+    def grid(self) -> Grid:
+        """Our accuracies beside the report's, in percent."""
+        rows = self.values()
+        frame = pd.DataFrame([{
+            "row": row.label, "accuracy": float(row.accuracy), "reported": float(row.reported),
+            "difference": float(row.difference), "n": row.n,
+        } for row in rows])  # fmt: skip
+        texts = pd.DataFrame({
+            "": frame["row"],
+            "ours (%)": ["failed to train" if row and not row.scores else f"{row.accuracy}" for row in rows],
+            "report (%)": [f"{row.reported}" for row in rows],
+            "difference (points)": [f"{row.difference}" for row in rows],
+            "n": [str(row.n) for row in rows],
+        })  # fmt: skip
+        if frame["reported"].isna().all():
+            texts = texts.drop(columns=["report (%)", "difference (points)"])
+        return Grid(frame, self.caption, texts)
+
+    @property
+    def caption(self) -> str:
+        lengths = sorted({experiments.at(run, self.budget).epochs for run in self.table.values()})
+        name = self.table.name[0].upper() + self.table.name[1:]
+        length = f"{listed(map(str, lengths), 'or')} epochs"
+        return f"{name}: test accuracy after {length}, mean ± standard deviation over n seeds.{self._to_run()}"
+
+    def _to_run(self) -> str:
+        if not self.missing:
+            return ""
+        length = "" if self.budget == "paper" else f" --budget {self.budget}"
+        return (f" Not every seed of {counted(len(self.missing), 'row')} has a record: "
+                f'python -m helpers run --table "{self.table.title}"{length}')  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<li>{html.escape(label)}: {links}</li>" for label, links in self._links(_anchor).items())
+        fold = f"<details><summary>records</summary><ul>{lines}</ul></details>" if lines else ""
+        return self.grid()._repr_html_() + fold
+
+    def _repr_markdown_(self) -> str:
+        return self.grid()._repr_markdown_()
+
+    def __repr__(self) -> str:
+        return repr(self.grid())
+
+    def records(self) -> str:
+        """A fold that leads to the records, in Markdown, for the end of what `say` is given."""
+        lines = "\n".join(f"- {label}: {links}" for label, links in self._links(_link).items())
+        return f"\n\n<details><summary>records</summary>\n\n{lines or 'no record yet'}\n\n</details>"
+
+    def _links(self, form) -> dict[str, str]:
+        return {label: ", ".join(map(form, row)) for label, row in self.items() if row}
+
+    def seconds(self) -> Grid:
+        """Seconds an epoch, those of the fastest, on the machine that most rows were made on."""
+        measured, where = records.times(self)
+        reported = [row.stated.seconds and row.stated.seconds / row.run.epochs for row in self.values()]
+        frame = pd.DataFrame({"": list(self), "ours": list(measured.values()), "report": reported})
+        texts = pd.DataFrame({"": frame[""], "ours": [_rounded(each, 0) for each in measured.values()],
+                              "report": [_rounded(each, 1) for each in reported]})  # fmt: skip
+        if not any(reported):
+            texts = texts.drop(columns="report")
+        return Grid(frame, f"Seconds of the fastest epoch ({where or 'no record yet'}).", texts)
+
+    def settings(self) -> Grid:
+        """What its runs have in common, and in what they differ."""
+        return settings([experiments.at(run, self.budget) for run in self.table.values()])
+
+    def curves(self, what: str, **looks) -> Figure:
+        """`what` ("accuracy" or "loss") after each epoch, in training and on the validation set: a line a seed."""
+        return curves.pair(self, what, **looks)
+
+
+def _kind(run: Run) -> tuple:
+    """Runs of one kind have one spread: network, data and length."""
+    return run.model, run.data, run.epochs
+
+
+def _rounded(value: float | None, digits: int) -> str:
+    return DASH if value is None else f"{value:,.{digits}f}"
+
+
+def _anchor(record: Record) -> str:
+    return f'<a href="{html.escape(address(record))}">{record.run.digest[:SHOWN_DIGITS]}</a>'
+
+
+def _link(record: Record) -> str:
+    return f"[{record.run.digest[:SHOWN_DIGITS]}]({address(record)})"
+
+
+def shown_budget() -> str:
+    """The budget whose records are shown: REPORT_BUDGET of the environment, else the report's own length."""
+    return experiments.find("budget", os.environ.get("REPORT_BUDGET") or "paper", experiments.BUDGETS)
+
+
+# ------------------------------------------------------------------------------------------ the report
+
+
+class Report(Mapping):
+    """Every table with its records, by title ("1.2 batch norm"), each read when it is asked for.
+
+    One budget at a time: `budget`, else REPORT_BUDGET, else the report's own length.
+    """
+
+    def __init__(self, store: Store | None = None, budget: str | None = None):
+        self.store, self.budget = store or Store(), budget or shown_budget()
+        self._tables = {table.title: table for named in experiments.SECTIONS.values() for table in named.values()}
+        self._read: dict[str, Comparison] = {}
+
+    def __getitem__(self, title: str) -> Comparison:
+        title = experiments.find("table", title, self._tables)
+        if title not in self._read:
+            self._read[title] = Comparison(self._tables[title], self.store, self.budget)
+        return self._read[title]
+
+    def __iter__(self):
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def section(self, number: str) -> dict[str, Comparison]:
+        """The tables of one of the report's sections."""
+        return {table.title: self[table.title] for table in experiments.SECTIONS[number].values()}
+
+    def compare(self, name: str, **rows: Run) -> Comparison:
+        """Runs that stand in no table together."""
+        return Comparison(Table("", name, rows), self.store, self.budget)
