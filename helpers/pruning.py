@@ -4,6 +4,7 @@ DessiLBI's authors, and the smaller network that is left. It never trains, and l
 import contextlib
 import copy
 import functools
+import itertools
 import math
 import warnings
 from collections import Counter, defaultdict
@@ -110,6 +111,7 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
     what did not enter. `entry`: parameter name → epochs, as `Path` records it. Without it: magnitude alone. Raises
     ValueError for a name that is no weight of the model's layers.
     """
+    _refuse_lazy(model)
     order, found = {}, layers(model)
     if strange := sorted(set(entry or {}) - {f"{name}.weight" for name in found}):
         raise ValueError(f"entry is of {', '.join(strange)}, which the model doesn't have: it has {', '.join(found)}")
@@ -118,6 +120,11 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
         if entry is not None and f"{name}.weight" in entry:
             order[name] = order[name].double() - entry[f"{name}.weight"].to(order[name].device)
     return order
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    if any(nn.parameter.is_lazy(each) for each in itertools.chain(model.parameters(), model.buffers())):
+        raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
 
 
 @torch.no_grad()
@@ -155,6 +162,7 @@ def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction {fraction} is not allowed: it must be between 0 and 1")
+    _refuse_lazy(model)
     pruned = copy.deepcopy(model)
     modules, norms = dict(pruned.named_modules()), _norms_behind(pruned)
     there = [name for name in order if isinstance(modules.get(name), PRUNABLE)]
@@ -247,6 +255,7 @@ def pruned_accuracies(model, order, fractions, names, images: Tensor, labels: Te
 
 def _stages(model: nn.Module) -> list[nn.Module]:
     """The layers of a chain, in the order in which they are gone through. Raises ValueError for any other model."""
+    _refuse_lazy(model)
     if isinstance(model, nn.Sequential):
         return [*model]
     if not all(isinstance(getattr(model, part, None), nn.Sequential) for part in ("features", "classifier")):
@@ -311,10 +320,8 @@ def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
 
 
 def _check(model: nn.Module) -> None:
-    parameters = [*model.parameters()]
-    if any(nn.parameter.is_lazy(each) for each in parameters):
-        raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
-    if any(each.is_complex() for each in parameters):
+    _refuse_lazy(model)
+    if any(each.is_complex() for each in model.parameters()):
         raise ValueError("a model with complex parameters can't be made smaller: only real ones can")
     if not layers(model):
         raise ValueError(f"a {type(model).__name__} has no convolution and no linear layer that could be made smaller")
@@ -547,6 +554,7 @@ def _cut(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expect
 
 @torch.no_grad()
 def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    _refuse_lazy(model)
     with _evaluating(model):
         try:
             return [leaf for leaf in tree_leaves(_call(model, inputs)) if isinstance(leaf, Tensor)]

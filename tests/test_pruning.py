@@ -726,6 +726,27 @@ def test_accuracies_are_of_layers_that_the_chain_has(names):
         pruning.pruned_accuracies(model, pruning.pruning_order(model), (0.5,), names, IMAGES, labels)
 
 
+LABELS = torch.zeros(7, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pruning.pruning_order,
+        lambda model: pruning.prune(model, {"1": torch.ones(2, 64)}, 0.5, ["1"]),
+        lambda model: pruning.multiply_adds(model, IMAGES),
+        lambda model: pruning.elimination_order(model, "1", IMAGES, LABELS),
+        lambda model: pruning.pruned_accuracies(model, {}, (0.5,), ["1"], IMAGES, LABELS),
+    ],
+)
+@pytest.mark.parametrize("lazy", [nn.LazyLinear(2), nn.LazyBatchNorm1d()])
+def test_a_lazy_model_is_refused_in_words_and_stays_lazy(call, lazy):
+    model = nn.Sequential(nn.Flatten(), lazy)
+    with pytest.raises(ValueError, match="lazy layers has no weights yet: call it on a batch first"):
+        call(model)
+    assert any(nn.parameter.is_lazy(parameter) for parameter in model.parameters())
+
+
 def test_a_model_without_parameters_has_nothing_to_prune():
     model = nn.Sequential(nn.ReLU(), nn.Flatten())
     assert pruning.pruning_order(model) == {} and pruning.multiply_adds(model, IMAGES) == 0
