@@ -153,6 +153,7 @@ def elimination_order(model: nn.Module, name: str, images: Tensor, labels: Tenso
     return {name: order}
 
 
+@torch.no_grad()
 def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers: Sequence[str]) -> nn.Module:
     """A copy of `model` with the lowest `fraction` (0 to 1) of filters or weights in each of `layers` set to zero.
 
@@ -164,7 +165,7 @@ def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers
         raise ValueError(f"fraction {fraction} is not allowed: it must be between 0 and 1")
     _refuse_lazy(model)
     pruned = copy.deepcopy(model)
-    modules, norms = dict(pruned.named_modules()), _norms_behind(pruned)
+    modules, kept = dict(pruned.named_modules()), {}
     there = [name for name in order if isinstance(modules.get(name), PRUNABLE)]
     for name in layers:
         if name not in there:
@@ -173,30 +174,24 @@ def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers
             raise ValueError(f"the weight of {name!r} is computed from other parameters: remove its parametrization")
         scores = order[name].flatten()
         lowest = torch.argsort(scores, stable=True)[: round(fraction * len(scores))]
-        mask = torch.ones_like(scores, dtype=torch.bool)
-        mask[lowest] = False
-        _apply(modules[name], modules.get(norms.get(name)), mask.view_as(order[name]))
+        mask = torch.ones_like(scores, dtype=torch.bool).index_fill(0, lowest, False)
+        kept[f"{name}.weight"] = mask.view_as(order[name])
+    parameters = dict(pruned.named_parameters(remove_duplicate=False))
+    for name, mask in masks(pruned, kept).items():
+        parameters[name].mul_(mask)
     return pruned
-
-
-@torch.no_grad()
-def _apply(layer: nn.Module, norm: nn.Module | None, kept: Tensor) -> None:
-    """Sets to zero what is not `kept`: filters (F,) with their biases and what `norm` does to them, or weights."""
-    filters = kept.ndim < layer.weight.ndim
-    layer.weight.mul_(kept.view(-1, *[1] * (layer.weight.ndim - 1)) if filters else kept)
-    if filters:
-        for along in (layer.bias, *(() if norm is None else (norm.weight, norm.bias))):
-            if along is not None:
-                along.mul_(kept)
 
 
 def masks(model: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameter name → mask in its shape, from the filters (F,) or weights that stay, by name of the weight.
 
-    Those of a filter's bias and batch norm come with it, as `prune` sets them to zero.
+    With a filter come its bias and the scale and shift of the batch norm straight behind it. Raises ValueError for what
+    is no parameter of the model.
     """
-    parameters, norms, found = dict(model.named_parameters()), _norms_behind(model), {}
+    parameters, norms, found = dict(model.named_parameters(remove_duplicate=False)), _norms_behind(model), {}
     for name, mask in kept.items():
+        if name not in parameters:
+            raise ValueError(f"{name!r} is no parameter of the model: it has {', '.join(parameters) or 'none'}")
         weight, layer = parameters[name], name.removesuffix(".weight")
         filters = mask.ndim < weight.ndim
         found[name] = (mask.view(-1, *[1] * (weight.ndim - 1)) if filters else mask).expand_as(weight).float()
@@ -372,7 +367,7 @@ def _taken_in(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
 
 
 def _unknown(given: Tensor) -> Tensor:
-    """NaN in place of numbers; what counts or masks stays as it is."""
+    """NaN in place of numbers; whole numbers and truth values stay as they are."""
     return torch.full_like(given, torch.nan) if given.is_floating_point() else given
 
 
@@ -418,8 +413,8 @@ def _graph(model: nn.Module, inputs: Inputs) -> torch_pruning.DependencyGraph:
 
 
 def _plan(model: nn.Module, inputs: Inputs, taken: dict[str, Tensor]) -> tuple[dict[str, list], dict[str, Counter]]:
-    """What is cut: outputs by name of a layer, with which go those of the layers coupled to it. And what zeros stay: by
-    name of a layer, how many for which reason."""
+    """What is cut, layer → which of its outputs, with which go those of the layers coupled to it; and what zeros stay,
+    layer → how many for which reason."""
     graph, fixed = _graph(copy.deepcopy(model), inputs), _fixed(model)
     names = {module: name for name, module in graph.model.named_modules()}
     taken = {name: values.tolist() for name, values in taken.items()}
@@ -437,9 +432,8 @@ def _plan(model: nn.Module, inputs: Inputs, taken: dict[str, Tensor]) -> tuple[d
             cuts[names[root.target.module]] = sorted(gone)
         if len(gone) < every - 1:  # else what stays is the one output that a layer needs
             _note_zeros(graph, group, names, gone, reasons, stays)
-    for name, zeros in ((name, int(_zeros(layer).sum())) for name, layer in layers(graph.model).items()
-                        if layer not in graph.module2node):  # fmt: skip
-        if zeros:
+    for name, layer in layers(graph.model).items():
+        if layer not in graph.module2node and (zeros := int(_zeros(layer).sum())):
             stays[name] = Counter({"the outputs can't be traced back to them": zeros})
     return cuts, stays
 

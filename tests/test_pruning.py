@@ -308,6 +308,18 @@ def test_masks_take_the_batch_norm_along_as_pruning_does():
         assert torch.equal(value, dict(model.named_parameters())[name] * masks.get(name, 1))
 
 
+def test_a_mask_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="'conv1.weight' is no parameter of the model: it has features.0.weight, feat"):
+        pruning.masks(small(), {"conv1.weight": torch.ones(4)})
+
+
+def test_a_weight_that_two_layers_share_is_pruned_by_either_name():
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1))
+    model[1].weight = model[0].weight
+    pruned = pruning.prune(model, {"1": torch.tensor([1.0, 0.0])}, 0.5, ["1"])
+    assert pruned[0].weight is pruned[1].weight and (pruned[0].weight[1] == 0).all() and (pruned[1].bias[1] == 0).all()
+
+
 def test_shuffled_masks_keep_as_many():
     kept = {"a": torch.arange(50) < 10, "b": torch.arange(40).view(8, 5) < 7}
     once, again, other = (pruning.shuffled(kept, seed) for seed in (0, 0, 1))
