@@ -1,5 +1,12 @@
 """What is sparse in a network and what can be cut: the support of Γ and when it came about, pruning in the order of
-DessiLBI's authors, and the smaller network that is left. It never trains, and leaves the model it is given as it is."""
+DessiLBI's authors, and the smaller network that is left. It never trains, and leaves the model it is given as it is.
+
+One file to copy beside `dessilbi.py`; it needs torch and torch-pruning alone:
+
+    entered = support(optimizer)["conv2.weight"]  # of a DessiLBI optimizer, (F,) bool
+    pruned = prune(model, pruning_order(model), fraction=0.8, layers=["conv1", "conv2"])
+    smaller = compact(pruned, example_inputs=images[:1])  # gives what `pruned` gives
+"""
 
 import contextlib
 import copy
