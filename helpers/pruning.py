@@ -21,6 +21,7 @@ import torch
 import torch_pruning
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -368,9 +369,19 @@ def _taken_in(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
             layer.forward = functools.partial(_follow, name, layer.forward, ones.forward, taken)
         elif isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):  # takes whole numbers, which can't be NaN
             layer.weight = nn.Parameter(_unknown(layer.weight))
-    with _evaluating(followed):
+    with _evaluating(followed), _Products():
         _call(followed, tree_map_only(Tensor, _unknown, inputs))
     return taken
+
+
+class _Products(TorchDispatchMode):
+    """Zero times NaN is zero: a gate, whatever it is, lets nothing through of a channel of zero."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function not in (torch.ops.aten.mul.Tensor, torch.ops.aten.mul_.Tensor):
+            return function(*args, **kwargs or {})
+        zero = (args[0] == 0) | (args[1] == 0)
+        return function(*args, **kwargs or {}).masked_fill_(zero, 0)
 
 
 def _unknown(given: Tensor) -> Tensor:

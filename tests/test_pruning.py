@@ -513,6 +513,7 @@ NETWORKS = {  # network → shape of an image, at most that share of its paramet
     "ResNet-18": (torchvision.models.resnet18, (3, 64, 64), 0.5),
     "MobileNetV2, depthwise": (torchvision.models.mobilenet_v2, (3, 64, 64), 0.6),
     "ResNeXt, grouped": (resnext, (3, 64, 64), 0.6),
+    "MobileNetV3, gated": (lambda: torchvision.models.mobilenet_v3_small(num_classes=10), (3, 64, 64), 0.45),
     "DenseNet, concatenated": (lambda: torchvision.models.DenseNet(8, (2, 2), 16), (3, 64, 64), 0.9),
 }
 
@@ -694,6 +695,15 @@ ACTIVATIONS = [nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.GELU, nn.SiLU, nn.Mish, n
 def test_no_activation_hides_what_depends_on_the_input(activation):
     model = nn.Sequential(emptied(nn.Linear(3, 4), 1), activation(), nn.Linear(4, 2))
     assert pruning.compact(model, torch.zeros(1, 3))[0].out_features == 3
+
+
+@pytest.mark.parametrize("product", [torch.mul, lambda a, b: a * b.sigmoid(), lambda a, b: b.mul_(a)])
+def test_a_gate_lets_nothing_through_of_a_channel_of_zero(product):
+    layers = dict(a=emptied(nn.Linear(3, 4), 1, 2), b=emptied(nn.Linear(3, 4), 2), c=nn.Linear(4, 2))
+    model, inputs = Forward(lambda m, x: m.c(product(m.a(x), m.b(x))), **layers), torch.rand(5, 3)
+    smaller = pruning.compact(model, inputs[:1])
+    assert smaller.a.out_features == smaller.b.out_features == smaller.c.in_features == 2
+    torch.testing.assert_close(smaller(inputs), model(inputs))
 
 
 def test_whole_numbers_are_inputs_too():
