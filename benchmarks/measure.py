@@ -1,6 +1,7 @@
 """What all benchmarks measure with: timing in turn, ratios, the limits of the machine, multiply-adds of a network. It
 reads and writes no files, and never compares numbers that were not measured in turn with each other."""
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -100,8 +101,31 @@ def training_multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int
 
     Only those that are needed: none by the zeros of a padding, and no gradient of the first layer's input.
     """
-    first, *others = pruning.multiply_adds(model, shape, padding=False)
+    first, *others = needed_multiply_adds(model, shape)
     return 2 * first + 3 * sum(others)
+
+
+@torch.no_grad()
+def needed_multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> list[int]:
+    """Multiply-adds of each convolution and linear layer, in order, forward, for one image of `shape` (C, H, W).
+
+    Unlike `pruning.multiply_adds` without those by the zeros around a map, which no result needs.
+    """
+    counts = []
+
+    def count(layer, inputs, output):
+        if not isinstance(layer, nn.Conv2d):
+            counts.append(output.numel() // len(layer.weight) * layer.weight.numel())
+            return
+        window, pixels = torch.ones(1, 1, *layer.kernel_size), torch.ones(1, 1, *inputs[0].shape[2:])
+        met = nn.functional.conv2d(pixels, window, None, layer.stride, layer.padding, layer.dilation)
+        counts.append(int(met.sum()) * layer.weight.numel() // window.numel())  # how many pixels each window sees
+
+    counted = copy.deepcopy(model).eval()
+    for layer in pruning.layers(counted).values():
+        layer.register_forward_hook(count)
+    counted(torch.zeros(1, *shape))
+    return counts
 
 
 def step_bytes(numbers: int, reads: int, writes: int) -> int:

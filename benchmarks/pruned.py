@@ -18,9 +18,9 @@ def smaller(network: str) -> dict[str, torch.nn.Module]:
     """The whole network and, by the share of filters cut out of its layers, the smaller ones, in evaluation mode."""
     torch.manual_seed(0)
     model, names = models.build(network).eval(), CASES[network][1]
-    order = pruning.pruning_order(model)
+    order, example = pruning.pruning_order(model), torch.rand(1, *CASES[network][0])
     names = names or [name for name in order if name.startswith("features")]
-    cut = {f"{fraction:.0%} cut": pruning.compact(pruning.prune(model, order, fraction, names))
+    cut = {f"{fraction:.0%} cut": pruning.compact(pruning.prune(model, order, fraction, names), example)
            for fraction in FRACTIONS}  # fmt: skip
     return {"whole": model, **cut}
 
@@ -35,7 +35,7 @@ def pruned(network: str, repeats: int) -> dict:
     return {
         "batch_size": BATCH_SIZE,
         "networks": {name: {"parameters": models.count_parameters(model),
-                            "multiply_adds_an_image": sum(pruning.multiply_adds(model, shape)),
+                            "multiply_adds_an_image": pruning.multiply_adds(model, images[:1]),
                             "images_a_second": BATCH_SIZE / min(seconds[name]),
                             "spread": measure.summary(seconds[name])["spread"]}
                      for name, model in networks.items()},

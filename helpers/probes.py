@@ -4,6 +4,7 @@ random state are left as they were found."""
 
 import contextlib
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
@@ -40,7 +41,7 @@ def effective_smoothness(model: nn.Module, loss: Loss, lr: float, fractions: Seq
     `loss(model)` gives the scalar f, each time from the same random state and without autocast (Santurkar et al., 2018,
     section 3.2: the "effective" β-smoothness). 0 where g is 0; NaN or infinite where a gradient is. The model and what
     belongs to it come back as they were; its parameters are written meanwhile, so call it after `backward`, not before.
-    ValueError: a rate, fraction or precision that can't be measured with.
+    ValueError: a rate, fraction, precision, model or loss that can't be measured with.
     """
     if not lr > 0:
         raise ValueError(f"lr {lr} is not allowed: it must be above 0")
@@ -74,20 +75,34 @@ def _along(model: nn.Module, loss: Loss, distances: Sequence[float], gradient: T
 
 
 def _evaluate(model: nn.Module, loss: Loss) -> tuple[float, Tensors]:
-    """f and ∇f at the model's parameters; `.grad` is left alone."""
+    """f and ∇f at the model's parameters; `.grad` is left alone. ValueError: f is no single number made with them."""
     parameters = _parameters(model)
     with _as_found(model), torch.enable_grad():
         value = loss(model)
+        if value.numel() != 1 or not value.requires_grad:
+            raise ValueError("the loss must be one number, computed with gradients from parameters that are learned")
         return value.item(), torch.autograd.grad(value, parameters, materialize_grads=True)
 
 
 def _parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are learned. ValueError: one of them is in half precision, in which rounding swamps β."""
+    """The parameters that are learned. ValueError: there are none, or one is in half precision: rounding swamps β."""
+    _refuse_strange(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError(f"a {type(model).__name__} without parameters that are learned has no gradient to look at")
     for parameter in parameters:
         if torch.finfo(parameter.dtype).bits < 32:
             raise ValueError(f"parameters in {parameter.dtype} are not allowed: give the model in float32 or float64")
     return parameters
+
+
+def _refuse_strange(model: nn.Module) -> None:
+    """ValueError: the model has layers without weights yet, which a probe would make, or complex parameters."""
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
+        if tensor.is_complex():
+            raise ValueError(f"parameters in {tensor.dtype} are not allowed: give the model in float32 or float64")
 
 
 def _norm(tensors: Tensors) -> float:
@@ -153,9 +168,10 @@ def _moved(parameters: Sequence[nn.Parameter], direction: Tensors, distance: flo
 @contextlib.contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
     """Buffers, mode and random state are after it what they were before, whatever happens; without autocast."""
+    _refuse_strange(model)
     buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
                for name, buffer in module.named_buffers(recurse=False)]  # fmt: skip
-    device = next(model.parameters()).device
+    device = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0)).device
     try:
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
@@ -344,7 +360,7 @@ def filter_direction(model: nn.Module, generator: torch.Generator) -> Tensors:
     """A random direction in the space of the model's parameters, filter by filter as long as the weights.
 
     d ← d/‖d‖ · ‖w‖ for each filter of a convolution and each row of a linear layer; 0 for biases and batch norm
-    (Li et al., 2018, section 4).
+    (Li et al., 2018, section 4). ValueError: none of them is learned.
     """
     return [_like_filters(parameter.detach(), generator) for parameter in _parameters(model)]
 

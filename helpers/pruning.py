@@ -1,16 +1,36 @@
 """What is sparse in a network and what can be cut: the support of Γ and when it came about, pruning in the order of
-DessiLBI's authors, and the smaller network that is left. It never trains, and leaves the model it is given as it is."""
+DessiLBI's authors, and the smaller network that is left. It never trains, and leaves the model it is given as it is.
 
+One file to copy beside `dessilbi.py`; it needs torch and torch-pruning alone:
+
+    entered = support(optimizer)["conv2.weight"]  # of a DessiLBI optimizer, (F,) bool
+    pruned = prune(model, pruning_order(model), fraction=0.8, layers=["conv1", "conv2"])
+    smaller = compact(pruned, example_inputs=images[:1])  # gives what `pruned` gives
+"""
+
+import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+import functools
+import itertools
+import math
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
-
-from helpers import models
+import torch_pruning
+from torch import Tensor, fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
 
 NEVER = 2000  # in place of an epoch, for what never entered the support; the number is that of the authors' code
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+NORMS = nn.modules.batchnorm._BatchNorm
+TAKING = (nn.modules.conv._ConvNd, nn.Linear)  # layers that make outputs of inputs, and so can lose some of either
+
+Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]  # what a model is called with
 
 
 # ------------------------------------------------------------------------------------------ support
@@ -99,6 +119,7 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
     what did not enter. `entry`: parameter name → epochs, as `Path` records it. Without it: magnitude alone. Raises
     ValueError for a name that is no weight of the model's layers.
     """
+    _refuse_lazy(model)
     order, found = {}, layers(model)
     if strange := sorted(set(entry or {}) - {f"{name}.weight" for name in found}):
         raise ValueError(f"entry is of {', '.join(strange)}, which the model doesn't have: it has {', '.join(found)}")
@@ -107,6 +128,11 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
         if entry is not None and f"{name}.weight" in entry:
             order[name] = order[name].double() - entry[f"{name}.weight"].to(order[name].device)
     return order
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    if any(nn.parameter.is_lazy(each) for each in itertools.chain(model.parameters(), model.buffers())):
+        raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
 
 
 @torch.no_grad()
@@ -121,8 +147,7 @@ def elimination_order(model: nn.Module, name: str, images: Tensor, labels: Tenso
     places = [i for i, stage in enumerate(stages) if stage is layer and isinstance(stage, nn.Conv2d)]
     if not places:
         raise ValueError(f"{name!r} is no convolution of the chain: its units can't be eliminated one by one")
-    with models.keeping_modes(model):
-        model.eval()
+    with _evaluating(model):
         outputs = nn.Sequential(*stages[: places[0] + 1])(images)
         rest = nn.Sequential(*stages[places[0] + 1 :])
         kept, order = outputs.new_ones(outputs.shape[1]), torch.empty(outputs.shape[1])
@@ -136,49 +161,69 @@ def elimination_order(model: nn.Module, name: str, images: Tensor, labels: Tenso
     return {name: order}
 
 
+@torch.no_grad()
 def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers: Sequence[str]) -> nn.Module:
     """A copy of `model` with the lowest `fraction` (0 to 1) of filters or weights in each of `layers` set to zero.
 
-    A filter's bias goes with it. Raises ValueError for a fraction out of range, a layer that has no order or one whose
-    weight is computed from other parameters.
+    With a filter go its bias and the scale and shift of the batch norm straight behind it, so that its channel is zero.
+    Raises ValueError for a fraction out of range, a layer that has no order or one whose weight is computed from other
+    parameters.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction {fraction} is not allowed: it must be between 0 and 1")
+    _refuse_lazy(model)
     pruned = copy.deepcopy(model)
-    modules = dict(pruned.named_modules())
+    modules, kept = dict(pruned.named_modules()), {}
+    there = [name for name in order if isinstance(modules.get(name), PRUNABLE)]
     for name in layers:
-        if name not in order:
-            raise ValueError(f"{name!r} is no layer that can be pruned: there are {', '.join(order)}")
+        if name not in there:
+            raise ValueError(f"{name!r} is no layer that can be pruned: there are {', '.join(there) or 'none'}")
         if not isinstance(modules[name].weight, nn.Parameter):
             raise ValueError(f"the weight of {name!r} is computed from other parameters: remove its parametrization")
         scores = order[name].flatten()
         lowest = torch.argsort(scores, stable=True)[: round(fraction * len(scores))]
-        mask = torch.ones_like(scores, dtype=torch.bool)
-        mask[lowest] = False
-        _apply(modules[name], mask.view_as(order[name]))
+        mask = torch.ones_like(scores, dtype=torch.bool).index_fill(0, lowest, False)
+        kept[f"{name}.weight"] = mask.view_as(order[name])
+    parameters = dict(pruned.named_parameters(remove_duplicate=False))
+    for name, mask in masks(pruned, kept).items():
+        parameters[name].mul_(mask)
     return pruned
 
 
-@torch.no_grad()
-def _apply(layer: nn.Module, kept: Tensor) -> None:
-    """Sets to zero what is not `kept`: filters (F,) with their biases, or weights."""
-    filters = kept.ndim < layer.weight.ndim
-    layer.weight.mul_(kept.view(-1, *[1] * (layer.weight.ndim - 1)) if filters else kept)
-    if filters and layer.bias is not None:
-        layer.bias.mul_(kept)
-
-
 def masks(model: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameter name → mask in its shape, from the filters (F,) or weights that stay, by name of the weight."""
-    parameters, found = dict(model.named_parameters()), {}
+    """Parameter name → mask in its shape, from the filters (F,) or weights that stay, by name of the weight.
+
+    With a filter come its bias and the scale and shift of the batch norm straight behind it. Raises ValueError for what
+    is no parameter of the model.
+    """
+    parameters, norms, found = dict(model.named_parameters(remove_duplicate=False)), _norms_behind(model), {}
     for name, mask in kept.items():
-        weight = parameters[name]
+        if name not in parameters:
+            raise ValueError(f"{name!r} is no parameter of the model: it has {', '.join(parameters) or 'none'}")
+        weight, layer = parameters[name], name.removesuffix(".weight")
         filters = mask.ndim < weight.ndim
         found[name] = (mask.view(-1, *[1] * (weight.ndim - 1)) if filters else mask).expand_as(weight).float()
-        bias = name.removesuffix("weight") + "bias"
-        if filters and bias in parameters:
-            found[bias] = mask.float()
+        for along in (f"{layer}.bias", f"{norms.get(layer)}.weight", f"{norms.get(layer)}.bias"):
+            if filters and along in parameters:
+                found[along] = mask.float()
     return found
+
+
+def _norms_behind(model: nn.Module) -> dict[str, str]:
+    """Name of a layer → that of the batch norm that takes in what it gives, as torch.fx finds them."""
+    modules = dict(model.named_modules())
+    if not any(isinstance(module, NORMS) for module in modules.values()):
+        return {}
+    try:
+        nodes = [node for node in fx.Tracer().trace(model).nodes if node.op == "call_module"]
+    except Exception as error:  # whatever the model's own code raises on what is no tensor
+        reason = f"torch.fx can't follow a {type(model).__name__}: {error}"
+        warnings.warn(f"the batch norm behind a pruned filter stays as it is, since {reason}", stacklevel=3)
+        return {}
+    uses = Counter(node.target for node in nodes)
+    return {node.all_input_nodes[0].target: node.target for node in nodes
+            if isinstance(modules[node.target], NORMS) and uses[node.target] == 1
+            and node.all_input_nodes[0].op == "call_module"}  # fmt: skip
 
 
 def shuffled(kept: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -193,12 +238,15 @@ def pruned_accuracies(model, order, fractions, names, images: Tensor, labels: Te
     """Accuracy of `model` with each of `fractions` of the layers `names` pruned: (len(fractions),).
 
     `images` (N, C, H, W) as the model takes them. What lies before the first pruned layer is computed only once.
+    Raises ValueError for a layer that is not of the chain, or none at all.
     """
     stages, modules = _stages(model), dict(model.named_modules())
-    first = min(next(i for i, stage in enumerate(stages) if stage is modules[name]) for name in names)
+    places = {name: i for name, module in modules.items() for i, stage in enumerate(stages) if stage is module}
+    if not names or not set(names) <= set(places):
+        raise ValueError(f"layers {list(names)} are not allowed: give one at least of {', '.join(places)}")
+    first = min(places[name] for name in names)
     parts, accuracies = images.split(1000), []
-    with models.keeping_modes(model):
-        model.eval()
+    with _evaluating(model):
         for stage in stages[:first]:
             parts = [stage(part) for part in parts]
         for fraction in fractions:
@@ -210,6 +258,7 @@ def pruned_accuracies(model, order, fractions, names, images: Tensor, labels: Te
 
 def _stages(model: nn.Module) -> list[nn.Module]:
     """The layers of a chain, in the order in which they are gone through. Raises ValueError for any other model."""
+    _refuse_lazy(model)
     if isinstance(model, nn.Sequential):
         return [*model]
     if not all(isinstance(getattr(model, part, None), nn.Sequential) for part in ("features", "classifier")):
@@ -220,46 +269,14 @@ def _stages(model: nn.Module) -> list[nn.Module]:
 # ------------------------------------------------------------------------------------------ what is left
 
 
-def multiply_adds(model: nn.Module, shape: tuple[int, ...], padding: bool = True) -> list[int]:
-    """Multiply-adds of each convolution and linear layer, in order, forward, for one image of `shape` (C, H, W).
+def multiply_adds(model: nn.Module, example_inputs: Inputs) -> int:
+    """Multiply-adds of a forward pass on `example_inputs`, in evaluation mode, as torch's FlopCounterMode counts them.
 
-    `padding`: as is usual, with those by the zeros around a map. No result needs them.
+    Those of convolutions and matrix products (attention's too), with those by the zeros of a padding; no biases.
     """
-    counts = []
-
-    def count(layer, inputs, output):
-        positions = output[0].numel() // len(layer.weight)
-        if isinstance(layer, nn.Conv2d) and not padding:
-            window = torch.ones(1, 1, *layer.kernel_size)
-            met = nn.functional.conv2d(  # how many pixels each place of the window sees
-                torch.ones(1, 1, *inputs[0].shape[2:]), window, None, layer.stride, layer.padding, layer.dilation
-            )
-            counts.append(int(met.sum()) * layer.weight.numel() // window.numel())
-        else:
-            counts.append(positions * layer.weight.numel())
-
-    hooks = [layer.register_forward_hook(count) for layer in layers(model).values()]
-    try:
-        with torch.no_grad(), models.keeping_modes(model):
-            model.eval()(torch.zeros(1, *shape, device=next(model.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return counts
-
-
-def summary(model: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
-    """Shares (0 to 1) that are left of a pruned model: of filters and of weights that are not zero, of multiply-adds.
-
-    The multiply-adds are those of `compact(model)` for an image of `shape` (C, H, W).
-    """
-    weights = [layer.weight.detach() for layer in layers(model).values()]
-    filters = [units(weight) > 0 for weight in weights if weight.ndim > 2]
-    return {
-        "filters": torch.cat(filters).double().mean().item() if filters else 1.0,  # none was cut
-        "weights": sum(int(weight.count_nonzero()) for weight in weights) / sum(weight.numel() for weight in weights),
-        "multiply_adds": sum(multiply_adds(compact(model), shape)) / sum(multiply_adds(model, shape)),
-    }
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # it knows no fused attention on CPUs
+        _outputs(model, example_inputs)
+    return counter.get_total_flops() // 2  # a multiply-add is two operations
 
 
 @torch.no_grad()
@@ -269,93 +286,310 @@ def sizes(model: nn.Module, order, fractions: Sequence[float], names: Sequence[s
     For each: `pruned`, the fraction; `parameters`, how many; `multiply_adds`, the share (0 to 1) of those of `model`;
     `apart`, how far the outputs of the smaller network are from those of the one with zeros, on `images` (N, C, H, W).
     """
-    left = []
+    left, whole = [], multiply_adds(model, images[:1])
     for fraction in fractions:
         cut = prune(model, order, fraction, names).eval()
-        small = compact(cut)
+        small = compact(cut, images[:1])
         left.append({
             "pruned": fraction, "parameters": sum(each.numel() for each in small.parameters()),
-            "multiply_adds": summary(cut, images.shape[1:])["multiply_adds"],
+            "multiply_adds": multiply_adds(small, images[:1]) / whole,
             "apart": (small(images) - cut(images)).abs().max().item(),
         })  # fmt: skip
     return left
 
 
-@torch.no_grad()
-def compact(model: nn.Module) -> nn.Module:
-    """The same function as `model` in evaluation mode, with the filters and units that only give zeros cut out.
+def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
+    """The same function as `model` in evaluation mode, with the channels and units that are always zero cut out.
 
-    For a Sequential, or a model whose `features` and `classifier` are, of convolution, batch norm, ReLU, pooling,
-    dropout, flatten and linear layers. A filter of zero is kept where batch norm makes a constant of it that ReLU lets
-    through. Raises ValueError for anything else in the chain.
+    A channel goes where each layer that takes it in gets zero from it whatever the network is given: its filter is zero
+    and nothing makes a constant of it, nor adds to it what isn't zero. torch-pruning's DependencyGraph (Fang et al.,
+    2023, "DepGraph: Towards Any Structural Pruning") says which layers are then cut together.
+
+    `example_inputs`: a tensor, a tuple of them or a dict by name, as the model takes them. Filters of zero that have to
+    stay are told in one warning, by layer and with the reason. The model itself is left alone. Raises ValueError for
+    one that is lazy, complex, holds nothing that could be cut, or isn't called with such inputs.
     """
-    smaller = copy.deepcopy(model)
-    stages = _stages(smaller)
-    for stage in stages:
-        if sum(stage is each for each in stages) > 1 and [*stage.parameters()]:
-            raise ValueError(f"a {type(stage).__name__} that is gone through twice can't be made smaller")
-        if not isinstance(stage, (*PRUNABLE, *_PASSING, nn.BatchNorm2d)):
-            raise ValueError(f"a {type(stage).__name__} can't be made smaller: the network must be a chain of layers")
-        if getattr(stage, "groups", 1) > 1:
-            raise ValueError("a convolution in groups can't be made smaller: its filters see different inputs")
-        if isinstance(stage, nn.BatchNorm2d) and stage.running_mean is None:
-            raise ValueError("batch norm without running statistics can't be made smaller: its outputs are not fixed")
-    ends = [i for i, stage in enumerate(stages) if isinstance(stage, PRUNABLE)]
-    for here, there in zip(ends, ends[1:]):
-        _cut(stages[here], stages[here + 1 : there], stages[there])
+    _check(model)
+    expected = _outputs(model, example_inputs)
+    cuts, stays = _plan(model, example_inputs, _taken_in(model, example_inputs))
+    smaller = _cut(model, example_inputs, cuts, expected)
+    if smaller is None:
+        smaller, wrong = _one_by_one(model, example_inputs, cuts, expected)
+        stays.update({name: Counter({"the outputs would change": len(cuts[name])}) for name in wrong})
+    if stays:
+        listed = (f"{n} of {name!r} ({why})" for name, found in stays.items() for why, n in found.items())
+        warnings.warn(f"filters and units of zero that can't be cut out: {'; '.join(listed)}", stacklevel=2)
     return smaller
 
 
-_PASSING = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Dropout2d, nn.Flatten)  # these make zeros of zeros
+def _check(model: nn.Module) -> None:
+    _refuse_lazy(model)
+    if any(each.is_complex() for each in model.parameters()):
+        raise ValueError("a model with complex parameters can't be made smaller: only real ones can")
+    if not layers(model):
+        raise ValueError(f"a {type(model).__name__} has no convolution and no linear layer that could be made smaller")
 
 
-def _cut(layer: nn.Module, between: list[nn.Module], after: nn.Module) -> None:
-    """Cuts out of `layer` what reaches `after` as zero, and the inputs of `after` that it was."""
-    outputs = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
-    norms = [stage for stage in between if isinstance(stage, nn.BatchNorm2d)]
-    for stage in between:  # what becomes of a filter of zero, whose output is its bias everywhere
-        if stage in norms:
-            outputs = nn.functional.batch_norm(
-                outputs[None], stage.running_mean, stage.running_var, stage.weight, stage.bias, eps=stage.eps
-            )[0]
-        elif isinstance(stage, nn.ReLU):
-            outputs = outputs.relu()
-    kept = (layer.weight.flatten(1) != 0).any(1) | (outputs != 0)
-    if not kept.any():
-        kept[0] = True  # a layer needs one output
-    _replace(after, "weight", after.weight[:, _inputs(kept, layer, between, after)])
-    for stage in (layer, *norms):
-        for name in ("weight", "bias"):
-            if getattr(stage, name) is not None:
-                _replace(stage, name, getattr(stage, name)[kept])
-    for norm in norms:
-        norm.running_mean, norm.running_var = norm.running_mean[kept], norm.running_var[kept]
-    for stage in (layer, *norms, after):
-        _say_sizes(stage)
+def _call(model: nn.Module, inputs: Inputs):
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
 
 
-def _inputs(kept: Tensor, layer: nn.Module, between: list[nn.Module], after: nn.Module) -> Tensor:
-    """Which inputs of `after` (its second dimension) are left if of the outputs of `layer` those `kept` are."""
-    flat = any(isinstance(stage, nn.Flatten) for stage in between)
-    copies, rest = divmod(after.weight.shape[1], len(kept))  # of each output, where a map or a series was flattened
-    alike = isinstance(layer, nn.Linear) == isinstance(after, nn.Linear)
-    if rest or not (flat or alike and copies == 1):
-        inputs = after.weight.shape[1]
-        raise ValueError(f"a {type(after).__name__} of {inputs} inputs after {len(kept)} outputs can't be"
-                         " made smaller: its inputs are other things")  # fmt: skip
-    # Maps are flattened channel by channel, what a linear layer gives moment by moment.
-    return kept.repeat(copies) if isinstance(layer, nn.Linear) else kept.repeat_interleave(copies)
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """In evaluation mode, and in its own again after it; attention without its fused path, which passes layers by."""
+    modes, fast = [(module, module.training) for module in model.modules()], torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.eval()
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module, training in modes:
+            module.training = training
 
 
-def _replace(stage: nn.Module, name: str, value: Tensor) -> None:
-    setattr(stage, name, nn.Parameter(value, requires_grad=getattr(stage, name).requires_grad))
+# ------------------------------------------------------------------------------------------ what is always zero
 
 
-def _say_sizes(stage: nn.Module) -> None:
-    """Makes what a layer says of itself agree with its weights."""
-    if isinstance(stage, nn.Linear):
-        stage.out_features, stage.in_features = stage.weight.shape
-    elif isinstance(stage, nn.BatchNorm2d):
-        stage.num_features = len(stage.running_mean)
-    else:
-        stage.out_channels, stage.in_channels = stage.weight.shape[:2]
+@torch.no_grad()
+def _taken_in(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    """What each layer takes in at each of its inputs, (inputs,): NaN if that depends on what the network is given, else
+    the largest |x|, which is then the same for whatever it is given.
+
+    One forward pass on NaN: what comes out of it as a number can't depend on it. A layer passes NaN on only where a
+    weight other than zero meets it, so filters of zero are seen to be constant.
+    """
+    followed, taken = copy.deepcopy(model), {}
+    for name, layer in followed.named_modules():
+        if isinstance(layer, TAKING) and isinstance(layer.weight, nn.Parameter):
+            ones = copy.deepcopy(layer)
+            ones.weight, ones.bias = nn.Parameter((layer.weight != 0).to(layer.weight)), None
+            layer.forward = functools.partial(_follow, name, layer.forward, ones.forward, taken)
+        elif isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):  # takes whole numbers, which can't be NaN
+            layer.weight = nn.Parameter(_unknown(layer.weight))
+    with _evaluating(followed), _Products():
+        _call(followed, tree_map_only(Tensor, _unknown, inputs))
+    return taken
+
+
+class _Products(TorchDispatchMode):
+    """Zero times NaN is zero: a gate, whatever it is, lets nothing through of a channel of zero."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function not in (torch.ops.aten.mul.Tensor, torch.ops.aten.mul_.Tensor):
+            return function(*args, **kwargs or {})
+        zero = (args[0] == 0) | (args[1] == 0)
+        return function(*args, **kwargs or {}).masked_fill_(zero, 0)
+
+
+def _unknown(given: Tensor) -> Tensor:
+    """NaN in place of numbers; whole numbers and truth values stay as they are."""
+    return torch.full_like(given, torch.nan) if given.is_floating_point() else given
+
+
+def _follow(name: str, forward: Callable, ones: Callable, taken: dict[str, Tensor], given: Tensor, *rest):
+    """What a layer makes of inputs that are NaN where they depend on what is given; notes them in `taken`."""
+    unknown = given.isnan()
+    kernel = getattr(forward.__self__, "kernel_size", ())
+    channels = given.movedim(given.ndim - 1 - len(kernel), 0).flatten(1).abs().amax(1)
+    taken[name] = torch.maximum(taken[name], channels) if name in taken else channels  # both pass NaN on
+    return forward(given.masked_fill(unknown, 0), *rest).masked_fill(ones(unknown.to(given), *rest) != 0, torch.nan)
+
+
+# ------------------------------------------------------------------------------------------ what is cut together
+
+
+class _Convolutions(torch_pruning.pruner.function.ConvPruner):
+    """torch-pruning takes it that each group of a convolution loses the same inputs; here each loses its own."""
+
+    def prune_in_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
+        if layer.groups == 1:
+            return super().prune_in_channels(layer, idxs)
+        kept = torch.ones(layer.in_channels, dtype=torch.bool, device=layer.weight.device)
+        kept[idxs] = False
+        if layer.transposed:
+            weight = layer.weight[kept]
+        else:
+            groups = zip(layer.weight.chunk(layer.groups), kept.chunk(layer.groups))
+            weight = torch.cat([filters[:, mask] for filters, mask in groups])
+        layer.weight, layer.in_channels = nn.Parameter(weight.detach()), int(kept.sum())
+        return layer
+
+
+def _graph(model: nn.Module, inputs: Inputs) -> torch_pruning.DependencyGraph:
+    """The graph of `model`, whose parameters it makes learnable: it is traced by their gradients."""
+    graph, convolutions = torch_pruning.DependencyGraph(), _Convolutions()
+    graph.REGISTERED_PRUNERS[torch_pruning.ops.OPTYPE.CONV] = convolutions
+    graph.register_customized_layer(_Convolutions, convolutions)  # a layer that there isn't: lists the functions anew
+    with _evaluating(model.requires_grad_()), torch.enable_grad():
+        try:
+            return graph.build_dependency(model, inputs, forward_fn=_call, verbose=False)
+        except Exception as error:  # it has none of its own
+            raise ValueError(f"torch-pruning can't follow a {type(model).__name__}: {error or repr(error)}") from error
+
+
+def _plan(model: nn.Module, inputs: Inputs, taken: dict[str, Tensor]) -> tuple[dict[str, list], dict[str, Counter]]:
+    """What is cut, layer → which of its outputs, with which go those of the layers coupled to it; and what zeros stay,
+    layer → how many for which reason."""
+    graph, fixed = _graph(copy.deepcopy(model), inputs), _fixed(model)
+    names = {module: name for name, module in graph.model.named_modules()}
+    taken = {name: values.tolist() for name, values in taken.items()}
+    cuts, stays = {}, {}
+    for group in graph.get_all_groups(root_module_types=TAKING):
+        root, every = group[0].dep, len(group[0].idxs)
+        reasons = _reasons(graph, group, names, taken, fixed)
+        gone = _evenly(graph, group, set(range(every)) - set(reasons))
+        if gone:
+            exact = graph.get_pruning_group(root.target.module, root.handler, sorted(gone))
+            if set(exact[0].idxs) != gone or _reasons(graph, exact, names, taken, fixed):
+                reasons.update(dict.fromkeys(gone, "they are coupled with other outputs of the same layer"))
+                gone = set()
+        if gone:
+            cuts[names[root.target.module]] = sorted(gone)
+        if len(gone) < every - 1:  # else what stays is the one output that a layer needs
+            _note_zeros(graph, group, names, gone, reasons, stays)
+    for name, layer in layers(graph.model).items():
+        if layer not in graph.module2node and (zeros := int(_zeros(layer).sum())):
+            stays[name] = Counter({"the outputs can't be traced back to them": zeros})
+    return cuts, stays
+
+
+def _fixed(model: nn.Module) -> dict[str, str]:
+    """Name of each module whose parameters can't be replaced by smaller ones → why."""
+    owners, fixed = defaultdict(list), {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners[parameter].append(name.rpartition(".")[0])
+    for several in owners.values():
+        if len(several) > 1:
+            fixed.update(dict.fromkeys(several, f"{' and '.join(map(repr, several))} share a parameter"))
+    for name, module in model.named_modules():
+        if isinstance(module, TAKING) and not isinstance(module.weight, nn.Parameter):
+            fixed[name] = f"the weight of {name!r} is computed from other parameters"
+    return fixed
+
+
+def _takes(graph: torch_pruning.DependencyGraph, dep) -> bool:
+    """Whether this is a layer that loses inputs, and not one whose outputs are those inputs, as a batch norm's are."""
+    pruner = graph.get_pruner_of_module(dep.target.module)
+    return dep.handler == pruner.prune_in_channels != pruner.prune_out_channels
+
+
+def _reasons(graph, group, names, taken: Mapping[str, list[float]], fixed: Mapping[str, str]) -> dict[int, str]:
+    """Output of the group's first layer → why it can't be cut; what isn't in it can."""
+    reasons, takers = {}, 0
+    for item in group:
+        module, why = item.dep.target.module, None
+        name, takes = names.get(module, ""), _takes(graph, item.dep)
+        takers += takes
+        if isinstance(module, torch_pruning.ops._OutputOp):
+            why = "the network gives them out"
+        elif name in fixed:
+            why = fixed[name]
+        elif takes:
+            if name not in taken:
+                why = f"{name!r}, which takes them in, is no convolution or linear layer that runs by itself"
+            for place, output in zip(item.idxs, item.root_idxs) if why is None else ():
+                if value := taken[name][place]:  # NaN, too, is true
+                    reasons.setdefault(output, _NOT_ZERO[math.isnan(value)])
+        if why:
+            reasons.update(dict.fromkeys(item.root_idxs, why))
+    return reasons if takers else dict.fromkeys(group[0].idxs, "the network gives them out")
+
+
+_NOT_ZERO = {
+    False: "a bias or a batch norm makes constants of them",
+    True: "the layers that take them in get what others give there as well",
+}
+
+
+def _evenly(graph, group, free: set[int]) -> set[int]:
+    """As many of `free` as may go: from each of a convolution's groups as many, and never all of a layer's."""
+    gone, before = set(free), None
+    while gone != before:
+        before = set(gone)
+        for item in group:
+            module = item.dep.target.module
+            if item.dep.target.type != torch_pruning.ops.OPTYPE.CONV or module.groups == 1:
+                continue
+            size = (module.in_channels if _takes(graph, item.dep) else module.out_channels) // module.groups
+            blocks = [[] for _ in range(module.groups)]
+            for place, output in zip(item.idxs, item.root_idxs):
+                if output in gone:
+                    blocks[place // size].append(output)
+            fewest = min(size - 1, *map(len, blocks))
+            gone.difference_update(*(block[fewest:] for block in blocks))
+    return gone - {0} if len(gone) == len(group[0].idxs) else gone
+
+
+def _note_zeros(graph, group, names, gone: set[int], reasons: dict[int, str], stays: dict[str, Counter]) -> None:
+    """Adds to `stays` the filters and units of zero that the group's layers keep."""
+    for item in group:
+        layer = item.dep.target.module
+        if not isinstance(layer, TAKING) or _takes(graph, item.dep):
+            continue
+        zero = _zeros(layer)
+        found = Counter(reasons.get(output, "each group of a convolution must lose as many")
+                        for place, output in zip(item.idxs, item.root_idxs)
+                        if output not in gone and place < len(zero) and zero[place])  # fmt: skip
+        if found:
+            stays[names[layer]] = found
+
+
+def _zeros(layer: nn.Module) -> Tensor:
+    """Which filters or units of a layer have only weights of zero, (F,) bool."""
+    weight = layer.weight.transpose(0, 1) if getattr(layer, "transposed", False) and layer.groups == 1 else layer.weight
+    return weight.flatten(1).count_nonzero(1) == 0
+
+
+# ------------------------------------------------------------------------------------------ cutting
+
+
+def _cut(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expected: list[Tensor]) -> nn.Module | None:
+    """A copy of `model` with the outputs `cuts` cut out; None if it doesn't give what is `expected` on `inputs`."""
+    smaller = copy.deepcopy(model)
+    learned = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    try:
+        graph, modules = _graph(smaller, inputs), dict(smaller.named_modules())
+        for name, gone in cuts.items():
+            layer = modules[name]
+            cut = graph.get_pruner_of_module(layer).prune_out_channels
+            graph.get_pruning_group(layer, cut, gone).prune(record_history=False)
+        same = _same(_outputs(smaller, inputs), expected)
+    except Exception:  # layers that no longer fit together raise whatever they like
+        return None
+    for name, parameter in smaller.named_parameters():
+        parameter.requires_grad_(learned[name])
+    return smaller if same else None
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    _refuse_lazy(model)
+    with _evaluating(model):
+        try:
+            return [leaf for leaf in tree_leaves(_call(model, inputs)) if isinstance(leaf, Tensor)]
+        except Exception as error:
+            raise ValueError(f"a {type(model).__name__} can't be called with these example inputs: {error}") from error
+
+
+def _same(these: list[Tensor], those: list[Tensor]) -> bool:
+    """Whether two networks give the same, but for rounding: half the digits of their precision."""
+    for this, that in zip(these, those):
+        rounding = torch.finfo(that.dtype).eps ** 0.5 * that.abs().max().item() if that.is_floating_point() else 0
+        if this.shape != that.shape or not torch.allclose(this, that, rtol=0, atol=rounding, equal_nan=True):
+            return False
+    return True
+
+
+def _one_by_one(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expected: list[Tensor]):
+    """A smaller copy of `model` by those of `cuts` that leave its outputs as they are, and the names of the others."""
+    right, wrong, smaller = {}, [], copy.deepcopy(model)
+    for name, gone in cuts.items():
+        found = _cut(model, inputs, {**right, name: gone}, expected)
+        if found is None:
+            wrong.append(name)
+        else:
+            right[name], smaller = gone, found
+    return smaller, wrong

@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks import __main__, figure, measure, memory, optimizer, page, profiles, pruned, results, rounding, training
 from benchmarks.plain import PlainDessiLBI
-from helpers import dessilbi, models, records
+from helpers import dessilbi, models, pruning, records
 
 # ------------------------------------------------------------------------------------------ timing
 
@@ -61,6 +61,16 @@ def test_multiply_adds_of_training():
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(), nn.Linear(64, 5))
     assert measure.training_multiply_adds(net, (2, 6, 6)) == 2 * 1152 + 3 * (1600 + 320)
     assert net.training and not any(layer._forward_hooks for layer in net)
+
+
+def test_multiply_adds_without_those_by_zeros_of_the_padding_by_hand():
+    # 3×3 over 4×4 with a border of 1: along a side 2 places see 2 pixels and 2 see 3. Every second place: one of each.
+    for stride, met in ((1, 10 * 10), (2, 5 * 5)):
+        model = nn.Sequential(nn.Conv2d(2, 6, 3, stride, padding=1, groups=2), nn.Flatten(), nn.LazyLinear(3))
+        model(torch.zeros(1, 2, 4, 4))
+        linear = 3 * model[2].in_features
+        assert measure.needed_multiply_adds(model, (2, 4, 4)) == [met * 6, linear]
+        assert pruning.multiply_adds(model, torch.zeros(1, 2, 4, 4)) == (16 if stride == 1 else 4) * 9 * 6 + linear
 
 
 def test_bytes_of_a_step():

@@ -135,6 +135,46 @@ def test_a_distance_that_is_none_is_refused(lr, fractions):
         probes.effective_smoothness(Quadratic(), value, lr, fractions)
 
 
+CALLS = {
+    "effective_smoothness": lambda model, loss: probes.effective_smoothness(model, loss, 0.1),
+    "along_gradient": lambda model, loss: probes.along_gradient(model, loss, [0.1]),
+    "filter_direction": lambda model, loss: probes.filter_direction(model, torch.Generator()),
+    "loss_surface": lambda model, loss: probes.loss_surface(model, loss, [0.0, 1.0], [0.0]),
+    "surface_arrays": lambda model, loss: probes.surface_arrays(model, loss, 3),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "model, reason",
+    [
+        (nn.ReLU(), "a ReLU without parameters that are learned has no gradient"),
+        (nn.BatchNorm1d(3, affine=False), "a BatchNorm1d without parameters that are learned"),
+        (nn.Linear(3, 2).requires_grad_(False), "a Linear without parameters that are learned"),
+        (nn.LazyLinear(2), "lazy layers has no weights yet: call it on a batch first"),
+        (nn.Sequential(nn.Linear(3, 2), nn.LazyBatchNorm1d()), "lazy layers has no weights yet"),
+        (nn.Linear(3, 2, dtype=torch.complex64), "complex64 are not allowed: give the model in float32 or float64"),
+    ],
+    ids=str,
+)
+def test_a_model_that_cannot_be_measured_is_refused_in_words(call, model, reason):
+    with pytest.raises(ValueError, match=reason):
+        CALLS[call](model, lambda network: network(torch.ones(2, 3)).abs().sum())
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda model: model(torch.ones(2, 3)),  # four numbers
+        lambda model: torch.tensor(1.0),
+        lambda model: model(torch.ones(2, 3)).sum().detach(),
+    ],
+)
+def test_a_loss_that_has_no_gradient_is_refused_in_words(loss):
+    with pytest.raises(ValueError, match="the loss must be one number, computed with gradients"):
+        probes.effective_smoothness(nn.Linear(3, 2), loss, 0.1)
+
+
 def test_a_model_in_half_precision_is_refused():
     with pytest.raises(ValueError, match="bfloat16.*float32 or float64"):
         probes.effective_smoothness(nn.Linear(2, 2).bfloat16(), lambda model: model.weight.sum(), 0.1)
@@ -541,6 +581,16 @@ def test_looking_for_silent_units_leaves_the_model_as_it_was():
     assert set(probes.silent(model, torch.randn(8, 1, 3, 3))) == {"2"}
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert model.training and model[1].training and not model[2]._forward_hooks
+
+
+def test_silent_units_need_no_parameters_but_weights_that_are_there():
+    images = torch.tensor([[1.0, -1.0]])
+    assert probes.silent(nn.ReLU(), images) == {"": 0.5}
+    assert probes.silent(nn.Linear(2, 2).requires_grad_(False), images) == {}
+    for lazy in (nn.LazyLinear(2), nn.Sequential(nn.LazyBatchNorm1d(), nn.ReLU())):
+        with pytest.raises(ValueError, match="call it on a batch first"):
+            probes.silent(lazy, images)
+        assert any(nn.parameter.is_lazy(parameter) for parameter in lazy.parameters())
 
 
 def test_a_network_without_relus_has_none_that_are_silent():
