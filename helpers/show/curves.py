@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 from helpers.experiments import Run
 from helpers.records import Record, Store, alive
 from helpers.show.bands import Band
-from helpers.show.readings import NORMED, PLAIN
+from helpers.show.text import NORMED, PLAIN
 
 # Okabe and Ito's palette, safe for colour-blind readers, in an order of clearly different lightness.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
@@ -34,6 +34,7 @@ MARKERS = "osD^vPX*<>hd"
 # Rows that stand in several figures: one look each.
 _SGD, _DESSILBI = (BLUE, "-", "o"), (ORANGE, "--", "s")
 LOOKS = {
+    PLAIN: (ORANGE, "--", "s"), NORMED: (BLUE, "-", "o"),
     "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up and drop": (SKY, ":", "P"),
     "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": _DESSILBI,
     "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
@@ -270,16 +271,13 @@ NEXT_TO = 6  # points from a mark to its name; from farther off a line leads to 
 def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float = 5) -> Axes:
     """Our accuracy against the report's, a mark a row, one look a section; on the diagonal both agree.
 
-    `rows`: section, table, row, accuracy, reported (0 to 1), shorter (open marks: fewer epochs than the report's). Rows
-    more than `far` points off are named; those below `floor` percent stand at the edge, with their score and an arrow.
+    `rows`: section, table, row, accuracy, reported (0 to 1). Rows more than `far` points off are named; those below
+    `floor` percent stand at the edge, with their score and an arrow.
     """
     for (section, group), (colour, _), marker in zip(rows.groupby("section", sort=False), LINES, MARKERS, strict=False):
         stated, ours = 100 * group["reported"], (100 * group["accuracy"]).clip(lower=floor)
-        faces = ["white" if short else colour for short in group["shorter"]]
-        ax.scatter(stated, ours, c=faces, marker=marker, s=34, edgecolors=colour, linewidths=1.2)
+        ax.scatter(stated, ours, c=colour, marker=marker, s=34, edgecolors=colour, linewidths=1.2)
         ax.scatter([], [], c=colour, marker=marker, s=34, label=section)
-    if rows["shorter"].any():
-        ax.scatter([], [], c="white", edgecolors="0.4", s=34, label="fewer epochs")
     ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
     ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
     ax.legend(title="section", loc="upper left")
@@ -289,8 +287,8 @@ def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float =
     taken += [Bbox.from_bounds(x, y, 1, 1) for x, y in line]
     for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].sort_values("reported").itertuples():
         stated, ours = 100 * row.reported, 100 * row.accuracy
-        # A label that says nothing by itself, "0.9" or "without", has its table's number or first word after it.
-        name = f"{row.row} ({row.table.split()[0]})" if re.fullmatch(r"[\d.e-]+|with(out)?", row.row) else row.row
+        # A label that says nothing by itself, "0.9" or "without", has its table's name after it.
+        name = f"{row.row} ({row.table.split(' ', 1)[1]})" if re.fullmatch(r"[\d.e-]+|with(out)?", row.row) else row.row
         if ours >= floor:
             sides = (1, "left"), (-1, "right")
             beside = [(NEXT_TO * side, up, to) for up in (-3, 5, -11) for side, to in sides]
