@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 
 from helpers.show import text
-from helpers.show.text import MISSING, Percent, Points, counted, listed, missing, percent, points, say, share, signed, source
+from helpers.show.text import (
+    MISSING,
+    Percent,
+    Points,
+    counted,
+    listed,
+    missing,
+    percent,
+    points,
+    say,
+    share,
+    signed,
+    source,
+)
 
 OPERATIONS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow]
 
