@@ -5,6 +5,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,6 +62,12 @@ def use_report_style() -> None:
         return
     set_matplotlib_formats("svg", "png", metadata={"Date": None})
     plt.uninstall_repl_displayhook()  # which draws each figure once more, for windows that a notebook does not have
+
+
+def closed(figure: Figure) -> Figure:
+    """`figure`, no more pyplot's, so that the cell whose last line it is shows it once."""
+    plt.close(figure)
+    return figure
 
 
 # ------------------------------------------------------------------------------------------ curves
@@ -153,8 +160,7 @@ def pair(rows: Mapping[str, list[Record]], what: str, looks: Sequence[tuple] = L
     for ax, split in zip(axes, ("train", "validation")):
         comparison(rows, what, ax, split, looks)
     one_legend(axes)
-    plt.close(figure)  # the cell that it is the last line of shows it, once
-    return figure
+    return closed(figure)
 
 
 def one_legend(axes: Sequence[Axes]) -> None:
@@ -220,6 +226,34 @@ def learning_rate(run: Run, ax: Axes) -> Axes:
     ax.plot(done * run.epochs, rates, color=RATE, lw=1)
     ax.set(xlabel="epoch", ylabel="learning rate", xlim=(0, run.epochs), ylim=(0, 1.1 * max(rates)))
     return ax
+
+
+def effects(gaps: Mapping[str, Any]) -> Figure:
+    """What each choice moves: differences of two rows in points with their 95 % intervals, beside the report's.
+
+    `gaps`: what was chosen → a `Gap`, or Missing, which is left out.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.8 + 0.3 * len(gaps)))
+    known = {name: gap for name, gap in gaps.items() if gap}
+    for place, gap in enumerate(known.values()):
+        low, high = np.clip([gap.interval.low, gap.interval.high], gap.value - 100, gap.value + 100)
+        ax.plot([low, high], [place, place], color=BLUE, lw=2, solid_capstyle="butt")
+        ax.plot(gap.value, place, "o", color=BLUE, ms=6, label="ours, with 95 % interval")
+        if gap.reported is not None:
+            ax.plot(float(gap.reported), place, "D", mfc="white", color=ORANGE, ms=6, label="the report's")
+    ax.axvline(0, color="0.4", lw=1, ls="--")
+    ax.set_yticks(range(len(known)), known)
+    ax.invert_yaxis()
+    ax.set(xlabel="test accuracy gained (points)")
+    _legend_once(ax)
+    return closed(figure)
+
+
+def _legend_once(ax: Axes) -> None:
+    """A legend that names what many marks share once."""
+    named = dict(zip(*reversed(ax.get_legend_handles_labels())))
+    if named:
+        ax.legend(named.values(), named.keys())
 
 
 # ------------------------------------------------------------------------------------------ images

@@ -116,6 +116,23 @@ def all_rows(report: Report) -> pd.DataFrame:
     return pd.DataFrame(list(seen.values()), columns=columns)
 
 
+def costs(report: Report, section: str) -> pd.DataFrame:
+    """Every distinct run of a section once: table, row, accuracy (0 to 1), parameters, seconds an epoch.
+
+    Seconds are those of one machine; see `records.times`.
+    """
+    seen = {}
+    for rows in report.section(section).values():
+        for row in rows.values():
+            if row.scores:
+                seen.setdefault(row.first.run, (rows.table.title, row))
+    seconds, _ = records.times({run: row for run, (_, row) in seen.items()})
+    lines = [
+        (title, row.label, float(row.accuracy), row.parameters, seconds[run]) for run, (title, row) in seen.items()
+    ]
+    return pd.DataFrame(lines, columns=["table", "row", "accuracy", "parameters", "seconds_per_epoch"])
+
+
 def median_differences(rows: pd.DataFrame) -> str:
     """Ours less the report's by section, in words: the median of its rows, from `all_rows`."""
     groups = rows.groupby("section", sort=False)["difference"]
