@@ -24,13 +24,22 @@ def laptop(run, seed=0):
 
 
 class Kept:
-    """A store of records made up here: what `Comparison` asks of one."""
+    """A store of records made up here: what `Report` asks of one. `beside`: run → arrays and weights of its record."""
 
-    def __init__(self, *found):
-        self._found = {each.run: each for each in found}
+    def __init__(self, *found, beside=None):
+        self._found, self._beside = {each.run: each for each in found}, beside or {}
 
     def readable(self, run):
         return self._found.get(run)
+
+    def arrays(self, record):
+        return self._beside[record.run][0] if self._beside else {}
+
+    def weights(self, record):
+        return self._beside[record.run][1]
+
+    def scan(self):
+        return {run.name: record for run, record in self._found.items()}, {}
 
 
 def comparison(table, scores, budget="paper"):

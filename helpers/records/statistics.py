@@ -80,6 +80,11 @@ def difference(ours: Sequence[float], theirs: Sequence[float], spread: Spread) -
     return _around(value, spread, 1 / len(ours) + 1 / len(theirs))
 
 
+def average(values: Sequence[float], spread: Spread) -> Interval:
+    """The mean of `values`, and its confidence interval."""
+    return _around(statistics.fmean(values), spread, 1 / len(values))
+
+
 def expected(values: Sequence[float], spread: Spread) -> Interval:
     """The mean of `values`, and the interval in which one further run is to be expected: a prediction interval."""
     return _around(statistics.fmean(values), spread, 1 + 1 / len(values))

@@ -10,8 +10,9 @@ import pandas as pd
 
 from helpers.experiments import BUDGETS, Run
 from helpers.records import Record, Selection, Store
-from helpers.show.readings import NORMED, PLAIN, series
-from helpers.show.tables import Table, text
+from helpers.show.grid import Grid as Table
+from helpers.show.readings import series
+from helpers.show.text import NORMED, PLAIN, text
 
 STRETCHES = 20  # equal parts of a run, in each of which two bands are compared
 PLATEAU = 0.02  # how near to the loss of guessing a run has to end to be called stuck there, as a share of it
@@ -82,6 +83,13 @@ def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str |
     ended = tuple(end for found in rows.values() for end in _ends(found))
     low, high = np.nanmin(lows[:, at], 0, initial=np.inf), np.nanmax(highs[:, at], 0, initial=-np.inf)
     return Band(at, low, high, steps, len(known), len(rows), ended, tuple(notes))
+
+
+def by_seed(rows: Mapping[str, list[Record]], store: Store, what: str) -> list[Band]:
+    """The `band` of `what` over the runs of each seed that every row has; those alone in which it was measured."""
+    seeds = min((len(found) for found in rows.values()), default=0)
+    found = [band({label: runs[seed : seed + 1] for label, runs in rows.items()}, store, what) for seed in range(seeds)]
+    return [each for each in found if len(each.at) and each.measured == each.runs]
 
 
 def unsteadiness(rows: Mapping[str, list[Record]], store: Store, what: str) -> Band:

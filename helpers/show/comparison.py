@@ -245,6 +245,11 @@ class Comparison(Mapping):
             (measured[ours.label], measured[theirs.label]), (ours.stated.seconds, theirs.stated.seconds),
         ))  # fmt: skip
 
+    def apart(self, label: str, other: str) -> Any:
+        """How far the losses of the first five steps of two rows lie apart, at most, for the first seed."""
+        pair = [self[each].first for each in (label, other)]
+        return MISSING if MISSING in pair else float(np.abs(np.subtract(*(each.fingerprint for each in pair))).max())
+
     def expected(self, label: str) -> Any:
         """Where one further run of a row is to be expected, in percent: an Interval, to hold the report's against."""
         scores = [100 * score for score in self[label].scores]
@@ -376,6 +381,11 @@ class Report(Mapping):
 
     def __len__(self) -> int:
         return len(self._tables)
+
+    def settings(self, number: str) -> Grid:
+        """The settings of all runs of one of the report's sections."""
+        return settings(experiments.at(run, self.budget) for rows in self.section(number).values()
+                        for run in rows.table.values())  # fmt: skip
 
     def section(self, number: str) -> dict[str, Comparison]:
         """The tables of one of the report's sections."""

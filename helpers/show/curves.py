@@ -5,6 +5,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,7 +20,7 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 from helpers.experiments import Run
 from helpers.records import Record, Store, alive
 from helpers.show.bands import Band
-from helpers.show.readings import NORMED, PLAIN
+from helpers.show.text import NORMED, PLAIN
 
 # Okabe and Ito's palette, safe for colour-blind readers, in an order of clearly different lightness.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
@@ -34,6 +35,7 @@ MARKERS = "osD^vPX*<>hd"
 # Rows that stand in several figures: one look each.
 _SGD, _DESSILBI = (BLUE, "-", "o"), (ORANGE, "--", "s")
 LOOKS = {
+    PLAIN: (ORANGE, "--", "s"), NORMED: (BLUE, "-", "o"),
     "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up and drop": (SKY, ":", "P"),
     "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": _DESSILBI,
     "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
@@ -60,6 +62,12 @@ def use_report_style() -> None:
         return
     set_matplotlib_formats("svg", "png", metadata={"Date": None})
     plt.uninstall_repl_displayhook()  # which draws each figure once more, for windows that a notebook does not have
+
+
+def closed(figure: Figure) -> Figure:
+    """`figure`, no more pyplot's, so that the cell whose last line it is shows it once."""
+    plt.close(figure)
+    return figure
 
 
 # ------------------------------------------------------------------------------------------ curves
@@ -152,8 +160,7 @@ def pair(rows: Mapping[str, list[Record]], what: str, looks: Sequence[tuple] = L
     for ax, split in zip(axes, ("train", "validation")):
         comparison(rows, what, ax, split, looks)
     one_legend(axes)
-    plt.close(figure)  # the cell that it is the last line of shows it, once
-    return figure
+    return closed(figure)
 
 
 def one_legend(axes: Sequence[Axes]) -> None:
@@ -221,6 +228,34 @@ def learning_rate(run: Run, ax: Axes) -> Axes:
     return ax
 
 
+def effects(gaps: Mapping[str, Any]) -> Figure:
+    """What each choice moves: differences of two rows in points with their 95 % intervals, beside the report's.
+
+    `gaps`: what was chosen → a `Gap`, or Missing, which is left out.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.8 + 0.3 * len(gaps)))
+    known = {name: gap for name, gap in gaps.items() if gap}
+    for place, gap in enumerate(known.values()):
+        low, high = np.clip([gap.interval.low, gap.interval.high], gap.value - 100, gap.value + 100)
+        ax.plot([low, high], [place, place], color=BLUE, lw=2, solid_capstyle="butt")
+        ax.plot(gap.value, place, "o", color=BLUE, ms=6, label="ours, with 95 % interval")
+        if gap.reported is not None:
+            ax.plot(float(gap.reported), place, "D", mfc="white", color=ORANGE, ms=6, label="the report's")
+    ax.axvline(0, color="0.4", lw=1, ls="--")
+    ax.set_yticks(range(len(known)), known)
+    ax.invert_yaxis()
+    ax.set(xlabel="test accuracy gained (points)")
+    _legend_once(ax)
+    return closed(figure)
+
+
+def _legend_once(ax: Axes) -> None:
+    """A legend that names what many marks share once."""
+    named = dict(zip(*reversed(ax.get_legend_handles_labels())))
+    if named:
+        ax.legend(named.values(), named.keys())
+
+
 # ------------------------------------------------------------------------------------------ images
 
 
@@ -270,16 +305,13 @@ NEXT_TO = 6  # points from a mark to its name; from farther off a line leads to 
 def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float = 5) -> Axes:
     """Our accuracy against the report's, a mark a row, one look a section; on the diagonal both agree.
 
-    `rows`: section, table, row, accuracy, reported (0 to 1), shorter (open marks: fewer epochs than the report's). Rows
-    more than `far` points off are named; those below `floor` percent stand at the edge, with their score and an arrow.
+    `rows`: section, table, row, accuracy, reported (0 to 1). Rows more than `far` points off are named; those below
+    `floor` percent stand at the edge, with their score and an arrow.
     """
     for (section, group), (colour, _), marker in zip(rows.groupby("section", sort=False), LINES, MARKERS, strict=False):
         stated, ours = 100 * group["reported"], (100 * group["accuracy"]).clip(lower=floor)
-        faces = ["white" if short else colour for short in group["shorter"]]
-        ax.scatter(stated, ours, c=faces, marker=marker, s=34, edgecolors=colour, linewidths=1.2)
+        ax.scatter(stated, ours, c=colour, marker=marker, s=34, edgecolors=colour, linewidths=1.2)
         ax.scatter([], [], c=colour, marker=marker, s=34, label=section)
-    if rows["shorter"].any():
-        ax.scatter([], [], c="white", edgecolors="0.4", s=34, label="fewer epochs")
     ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
     ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
     ax.legend(title="section", loc="upper left")
@@ -289,8 +321,8 @@ def against_report(rows: pd.DataFrame, ax: Axes, floor: float = 55, far: float =
     taken += [Bbox.from_bounds(x, y, 1, 1) for x, y in line]
     for row in rows[(100 * (rows["accuracy"] - rows["reported"])).abs() > far].sort_values("reported").itertuples():
         stated, ours = 100 * row.reported, 100 * row.accuracy
-        # A label that says nothing by itself, "0.9" or "without", has its table's number or first word after it.
-        name = f"{row.row} ({row.table.split()[0]})" if re.fullmatch(r"[\d.e-]+|with(out)?", row.row) else row.row
+        # A label that says nothing by itself, "0.9" or "without", has its table's name after it.
+        name = f"{row.row} ({row.table.split(' ', 1)[1]})" if re.fullmatch(r"[\d.e-]+|with(out)?", row.row) else row.row
         if ours >= floor:
             sides = (1, "left"), (-1, "right")
             beside = [(NEXT_TO * side, up, to) for up in (-3, 5, -11) for side, to in sides]

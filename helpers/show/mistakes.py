@@ -2,15 +2,18 @@
 first layer answers to. It takes arrays that a run has left behind, and never trains or reads anything itself."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from helpers.show.curves import tiles
-from helpers.show.tables import Table
+from helpers.show.curves import WIDTH, closed, tiles
+from helpers.show.grid import Grid as Table
+from helpers.show.text import MISSING
 
 # A filter's share of weight that is the same in all three colours, as a length: above the one it is almost colourless,
 # below the other it answers to contrasts of colour.
@@ -87,6 +90,53 @@ def mistakes(labels: np.ndarray, kept: Mapping[str, np.ndarray]) -> Mistakes:
     wrong = np.flatnonzero(~right)
     means = (float(confidence[each].mean()) if each.any() else float("nan") for each in (~right, right))
     return Mistakes(wrong[np.argsort(-confidence[wrong], kind="stable")], len(labels), *means)
+
+
+class Predictions:
+    """What the first seed of a row takes the test images for."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], labels: np.ndarray, images: Sequence, classes: Sequence[str]):
+        self.arrays, self.images, self.classes = arrays, images, classes
+        self.labels = labels[: len(arrays["test_predictions"])]
+        self.counts = confusion_matrix(self.labels, arrays["test_predictions"])
+        self.wrong = mistakes(self.labels, arrays)
+        shares = list(class_accuracies(self.counts, classes).items())
+        self.hardest, self.easiest = shares[0], shares[-1]
+
+    def confusion(self) -> Figure:
+        figure, ax = plt.subplots(figsize=(5.6, 4.6))
+        confusion(self.counts, self.classes, ax)
+        return closed(figure)
+
+    def pairs(self) -> Table:
+        return confused_pairs(self.counts, self.classes)
+
+    @property
+    def surest(self) -> np.ndarray:
+        """The ten mistakes of which it is surest."""
+        return self.wrong.at[:10]
+
+    def gallery(self) -> Figure:
+        figure, axes = plt.subplots(2, 5, figsize=(WIDTH, 3.4))
+        pictures, taken = self.images[self.surest].numpy(), self.arrays["test_predictions"][self.surest]
+        gallery(pictures, self.labels[self.surest], taken, self.classes, axes.flat)
+        return closed(figure)
+
+    def first_layer(self) -> Figure:
+        figure, ax = plt.subplots(figsize=(WIDTH, 2))
+        filters(self.arrays["first_filters"], ax)
+        return closed(figure)
+
+    @property
+    def colours(self) -> tuple[int, int]:
+        return colours(self.arrays["first_filters"])
+
+
+def of(row, dataset) -> Any:
+    """The `Predictions` of a row on the test images of `dataset`; MISSING without a record."""
+    if not row:
+        return MISSING
+    return Predictions(row.arrays, dataset.test.labels.numpy(), dataset.test.images, dataset.classes)
 
 
 def gallery(

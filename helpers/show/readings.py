@@ -10,12 +10,12 @@ import pandas as pd
 from helpers import experiments, records
 from helpers.experiments import Run, reported
 from helpers.records import Record, Selection, Store
-from helpers.show.tables import DASH, Table, listed, percent, points, signed
+from helpers.show.grid import Grid as Table
+from helpers.show.text import DASH, NORMED, PLAIN, listed, percent, points, signed
 
 FAR = 3.0  # points from the report that want a reason
 SHORT = "How far it would go, only the full number of epochs can tell."  # the usual one
 WHOLE = "What the report did otherwise, it doesn't say."  # and that of a run as long as the report's
-PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tables and figures give them
 
 
 # ------------------------------------------------------------------------------------------ what a difference proves
@@ -32,6 +32,22 @@ def noise(pair: Mapping[str, list[Record]], *groups: Sequence[Mapping[str, list[
     gaps = seed_gaps(pair, *list(pair)[:2])
     between = math.sqrt(np.mean(np.square(gaps)) / 2) if gaps else math.nan
     return larger(between, *(spread(*group) for group in groups))
+
+
+def noise_of(store: Store, section: str, table: str) -> float:
+    """`noise` of one table, in points: on MNIST of its own rows, on CIFAR-10 of its network and the basic one."""
+    rows = experiments.SECTIONS[section][table]
+    run = next(iter(rows.values()))
+    if run.data == "mnist":
+        return spread(records.select(rows, store))
+    basic, same = (_tables_of(model, store) for model in (experiments.base.model, run.model))
+    return noise(records.select(experiments.SECTIONS["1"]["1.4 loss"], store), basic, same)
+
+
+def _tables_of(model: str, store: Store) -> list[Selection]:
+    """The tables on CIFAR-10 of one network."""
+    return [records.select(rows, store) for named in experiments.SECTIONS.values() for rows in named.values()
+            if {(run.model, run.data) for run in rows.values()} == {(model, "cifar10")}]  # fmt: skip
 
 
 def noise_between(selection: Mapping[str, list[Record]], row: str, other: str, sigma: float) -> float:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 DASH = "–"
+PLAIN, NORMED = "VGG-A", "VGG-A + BN"  # the two networks, by the names that tables and figures give them
 
 
 class _Missing:
@@ -134,3 +135,8 @@ def say(words: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(inspect.cleandoc(words)))
+
+
+def source(*things) -> None:
+    """Shows the source of classes or functions, as they stand in their modules."""
+    say("\n\n".join(f"```python\n{inspect.getsource(each).rstrip()}\n```" for each in things))

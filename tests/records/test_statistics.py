@@ -18,6 +18,7 @@ from helpers.records.statistics import (
     UNMEASURED,
     Interval,
     Spread,
+    average,
     difference,
     expected,
     leans,
@@ -58,6 +59,12 @@ def test_a_difference_of_two_rows_is_that_of_scipys_t_test(ours, theirs):
     interval = stats.ttest_ind(ours, theirs).confidence_interval(0.95)
     found = difference(ours, theirs, pooled([ours, theirs]))
     assert (found.low, found.high) == (pytest.approx(interval.low, abs=1e-6), pytest.approx(interval.high, abs=1e-6))
+
+
+def test_the_interval_of_a_mean_is_scipys():
+    values = (1.0, 2.0, 4.0)
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert average(values, pooled([values])) == pytest.approx((7 / 3, interval.low, interval.high))
 
 
 def test_a_further_run_is_expected_in_a_wider_interval():

@@ -5,107 +5,105 @@ import json
 import pytest
 
 from helpers import experiments
-from helpers.records import ROOT
+from helpers.experiments import SECTIONS
+from helpers.records import ROOT, Store
 from helpers.show import overview
-from tests.show.test_claims import fill, record, rest
+from helpers.show.comparison import Report
+from tests import made
+
+NORM = SECTIONS["1"]["1.2 batch norm"]
+
+
+def report(rows, scores):
+    """A report with three seeds of some rows; `scores` by label."""
+    found = [made.record(experiments.reseed(run, seed), scores[label], seconds=(10.0,) * run.epochs)
+             for label, run in rows.items() if label in scores for seed in range(3)]  # fmt: skip
+    return Report(made.Kept(*found), "paper")
 
 
 @pytest.fixture
-def some(store):
-    """The rows of one table of section 1, three seeds each, at 10 epochs of 10 s."""
-    fill(store, rest("Batch norm costs"), {"with": 0.75, "without": 0.70})
-    return store
+def some():
+    return report(NORM, {"with": 0.75, "without": 0.70})
 
 
-def headline(store, table):
-    found = overview.headlines(overview.selections(store))
-    return next(each for each in found if each.table == table)
+def headline(report, title):
+    return next(each for each in overview.headlines(report) if each.rows.table.title == title)
 
 
 def test_a_headline_is_the_row_with_the_reports_highest_score(some):
-    row = headline(some, "1.3 dropout after each conv")
-    assert (row.row, row.accuracy, row.difference) == ("0.3", None, None)
-    row = headline(some, "1.2 batch norm")
-    assert (row.row, row.accuracy, len(row.found)) == ("with", pytest.approx(0.75), 3)
-    assert row.difference == pytest.approx(75 - 71.8)
+    empty = headline(some, "1.3 dropout after each conv")
+    assert empty.row.label == "0.3" and not empty.row
+    row = headline(some, "1.2 batch norm").row
+    assert (row.label, float(row.accuracy), row.n) == ("with", pytest.approx(0.75), 3)
+    assert float(row.difference) == pytest.approx(75 - 71.8)
 
 
-def test_a_table_of_ours_shows_its_best_on_validation(store):
-    fill(store, rest("Other"), {"tanh": 0.9, "ReLU": 0.8})
-    assert headline(store, "other activations and losses").row == "tanh"
+def test_a_table_of_ours_shows_its_best_on_validation():
+    found = report(SECTIONS["1.9"]["other activations and losses"], {"tanh": 0.9, "ReLU": 0.8})
+    assert headline(found, "1.9 other activations and losses").row.label == "tanh"
 
 
-def test_a_table_meant_for_one_row_shows_it(store):
-    assert all(row in experiments.SECTIONS[section][table] for (section, table), row in overview.MEANT.items())
-    fill(store, rest("DessiLBI ends slightly"), {})
-    assert headline(store, "winning ticket").row == "early support"
+def test_a_table_meant_for_one_row_shows_it(some):
+    assert all(row in some[title] for title, row in overview.MEANT.items())
+    assert headline(some, "3.1 winning ticket").row.label == "early support"
 
 
-def test_every_table_is_found_in_a_notebook():
-    places = overview.homes(ROOT / "notebooks")
-    tables = {(section, table) for section, named in experiments.SECTIONS.items() for table in named
-              if section != "readings"}  # fmt: skip
-    assert tables == set(places)
-    for name, _, label in (place.partition("#") for place in places.values()):
-        cells = json.loads((ROOT / "notebooks" / name).read_text())["cells"]
-        assert label in [cell["metadata"].get("label") for cell in cells]
+def test_readings_are_no_part_of_the_overview(some):
+    assert "readings" not in {rows.table.section for rows in overview.shown(some)}
+    assert list(overview.progress(some)["section"]) == ["1", "1.9", "2", "3.1", "3.2"]
 
 
-def test_the_headline_table_leads_to_notebook_and_record(some):
-    page = overview.headline_table(overview.headlines(overview.selections(some)))._repr_html_()
-    assert '<a href="01_basic_network.ipynb#tab-batch-norm">1.2 batch norm</a>' in page
-    assert "75.00 ± 0.00" in page and page.count(".json") == 3  # one a seed
+def test_every_table_stands_where_it_says():
+    for each in overview.headlines(Report(made.Kept())):
+        name, _, label = each.home.partition("#")
+        cells = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))["cells"]
+        assert [cell["metadata"].get("label") for cell in cells].count(label) == 1, each.home
 
 
-def test_a_longer_run_of_a_headline_row_stands_beside_it(some):
-    assert "paper (%)" not in overview.headline_table(overview.headlines(overview.selections(some)))._repr_html_()
-    some.write(record(experiments.base, 0.8))
-    selected = overview.selections(some)
-    table = overview.headline_table(overview.headlines(selected))
-    assert (
-        "| with | 75.00 ± 0.00 | 80.00 | 71.80 | +3.20 |" in table.grid() and "a longer run of a row" in table.caption
-    )
-    frame = overview.all_rows(selected).set_index("row")
-    assert frame.loc["with", "accuracy"] == 0.8 and not frame.loc["with", "shorter"] and frame.loc["without", "shorter"]
+def test_the_headline_table_leads_to_the_notebook(some):
+    page = overview.headline_table(overview.headlines(some))._repr_html_()
+    assert '<a href="01_basic_network.ipynb#tab-1-2-batch-norm">1.2 batch norm</a>' in page
+    assert "75.00 ± 0.00" in page
 
 
 def test_progress_counts_rows_runs_and_hours(some):
-    frame = overview.progress(some).set_index(["section", "budget"])
-    section = frame.loc[("1", "laptop")]
-    assert section["runs done"] == 6 and section["hours"] == pytest.approx(6 * 100 / 3600)
-    assert section["rows done"] == 3  # with, without, and dropout 0, which is the first again
-    exact = len(experiments.replicas(experiments.in_float32, "laptop"))  # the seeds in float32, which take longer
+    section = overview.progress(some).set_index("section").loc["1"]
+    assert section["runs done"] == 6 and section["rows done"] == 3  # dropout 0 is "with" again
+    assert section["hours"] == pytest.approx(6 * 10 * 50 / 3600)
+    exact = len(experiments.replicas(experiments.in_float32, "paper"))  # the seeds in float32, which take longer
     left = section["runs"] - 6 - exact + experiments.IN_FLOAT32 * exact
-    assert section["hours left"] == pytest.approx(left * 10 * experiments.SECONDS_PER_EPOCH["MyNet"] / 3600)
-    assert frame.loc[("1.9", "paper"), "runs done"] == 0
+    assert section["hours left"] == pytest.approx(left * 50 * experiments.SECONDS_PER_EPOCH["MyNet"] / 3600)
 
 
 def test_all_rows_are_those_that_both_have(some):
-    frame = overview.all_rows(overview.selections(some))
+    frame = overview.all_rows(some)
     assert frame[["row", "accuracy", "reported"]].values.tolist() == [
         ["without", pytest.approx(0.7), 0.716], ["with", pytest.approx(0.75), 0.718],
     ]  # fmt: skip
-    assert frame["difference"].tolist() == pytest.approx([-1.6, 3.2])
+    assert frame["difference"].tolist() == pytest.approx([-1.6, 3.2]) and not frame["expected"].any()
     assert overview.median_differences(frame) == "section 1 +0.80 (of 2)"
-    assert len(overview.all_rows({})) == 0 and overview.median_differences(overview.all_rows({})) == "no row yet"
+    none = overview.all_rows(Report(made.Kept()))
+    assert len(none) == 0 and overview.median_differences(none) == "no row yet"
 
 
-def test_the_extremes_are_by_distance(some):
-    found = overview.headlines(overview.selections(some))
-    assert [each.row for each in overview.extremes(found)] == ["with", "with"] and overview.extremes([]) == []
+def test_a_reported_score_within_the_seeds_is_expected():
+    found = [
+        made.record(experiments.reseed(NORM["with"], seed), score) for seed, score in enumerate((0.71, 0.72, 0.73))
+    ]
+    assert overview.all_rows(Report(made.Kept(*found), "paper"))["expected"].tolist() == [True]
 
 
 def test_the_readme_leaves_out_what_has_no_record_and_says_so(some):
-    results = overview.blocks(some)["results"]
-    place = "notebooks/01_basic_network.ipynb#tab-batch-norm"
-    assert f"| [1.2 batch norm]({place}) | with | 75.00 ± 0.00 | 71.80 | +3.20 | 3 | laptop | [" in results
-    assert results.count("](results/MyNet-") == 3 and "1.9 final" in results.split("No record yet")[1]
+    results = overview._results(overview.headlines(some))
+    place = "notebooks/01_basic_network.ipynb#tab-1-2-batch-norm"
+    assert f"| [1.2 batch norm]({place}) | with | 75.00 ± 0.00 | 71.80 | +3.20 | 3 |" in results
+    assert "No record yet of 28 headline rows." in results
 
 
-def test_the_readme_shows_the_sparse_networks_after_what_is_stated(some):
-    head, _, report, authors, *ours = overview.blocks(some)["sparse"].splitlines()
+def test_the_readme_shows_the_sparse_networks_after_what_is_stated(tmp_path):
+    head, _, stated, authors, *ours = overview.blocks(Store(tmp_path))["sparse"].splitlines()
     assert "90\N{NO-BREAK SPACE}% pruned" in head
-    assert report.startswith("| the report | 97.06 | 89.25 | – | – |") and "98.61 | 98.55 | 97.85 | 93.40" in authors
+    assert stated.startswith("| the report | 97.06 | 89.25 | – | – |") and "98.61 | 98.55 | 97.85 | 93.40" in authors
     assert len(ours) == 6 and [line.split(" | ")[0] for line in ours][-2:] == [
         "| DessiLBI, 200 epochs", "| DessiLBI, κ 60, ν 4, decay, pretrained",
     ]  # fmt: skip

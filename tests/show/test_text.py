@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 
 from helpers.show import text
-from helpers.show.text import MISSING, Percent, Points, counted, listed, missing, percent, points, say, share, signed
+from helpers.show.text import (
+    MISSING,
+    Percent,
+    Points,
+    counted,
+    listed,
+    missing,
+    percent,
+    points,
+    say,
+    share,
+    signed,
+    source,
+)
 
 OPERATIONS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow]
 
@@ -69,3 +82,12 @@ def test_say_shows_markdown(monkeypatch):
         is None
     )
     assert shown[0].data == "Accuracy is *high*\nand rising."
+
+
+def test_source_shows_code_as_it_stands(monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    source(percent)
+    assert shown[0].data.startswith("```python\ndef percent(") and shown[0].data.endswith("```")
