@@ -17,7 +17,8 @@ def candidates(found: Comparison) -> Grid:
     """A line a candidate: each row's accuracy in percent, with its distance from the report's, and how far all are."""
     rows = _by_candidate(found)
     names = list(dict.fromkeys(name for each in rows.values() for name in each))
-    aims = {name: found.table.aims[f"{candidate}: {name}"].accuracy for candidate, each in rows.items() for name in each}
+    aims = {name: found.table.aims[f"{candidate}: {name}"].accuracy
+            for candidate, each in rows.items() for name in each}  # fmt: skip
     lines = []
     for candidate, each in rows.items():
         gaps = {name: _gap(row, aims[name]) for name, row in each.items()}
@@ -56,9 +57,9 @@ def pruned(found: Comparison, layers: str = "conv3") -> Grid:
     for label, row in found.items():
         if row and (series := [each[f"pruned_support_{key}_test"][at] for each in row.series]):
             lines[label.split(": ")[0]] = np.mean(series, 0)
+    apart = {name: _root_mean_square(100 * (values - lines["the report"])) for name, values in lines.items()}
     frame = pd.DataFrame([
-        {"candidate": name, **dict(zip(stated, values)), "distance": _root_mean_square(100 * (values - lines["the report"]))}
-        for name, values in lines.items()
+        {"candidate": name, **dict(zip(stated, values)), "distance": apart[name]} for name, values in lines.items()
     ])  # fmt: skip
     texts = pd.DataFrame({
         "candidate": frame["candidate"],
