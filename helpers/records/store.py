@@ -136,7 +136,8 @@ class Store:
         try:
             names = sorted(os.listdir(self.folder))
         except FileNotFoundError:
-            return {}, {self.folder: f"{self.folder} does not exist: `python -m helpers run` makes it"}
+            needed = "`python -m helpers run` makes it; for records elsewhere say --results or RESULTS_DIR"
+            return {}, {self.folder: f"{self.folder} does not exist: {needed}"}
         except OSError as error:
             raise RecordError(f"{self.folder} can't be read: {error.strerror}; choose another with --results") from None
         records, faults = {}, {}
