@@ -56,9 +56,10 @@ data: env
 
 env: $(READY)
 
+# Python compiles what is imported, once: to compile all that is installed takes as long as to install it.
 $(READY): requirements.lock pyproject.toml
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-compile --require-hashes --no-deps --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
