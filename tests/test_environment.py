@@ -27,9 +27,10 @@ def test_environment_yml_names_what_requirements_txt_names():
     assert pins(REQUIREMENTS) and pins((ROOT / "environment.yml").read_text()) == pins(REQUIREMENTS)
 
 
-def test_every_requirement_is_pinned_to_one_version():
+def test_every_requirement_is_pinned_once_to_one_version():
     lines = [line for line in REQUIREMENTS.splitlines() if line and not line.startswith("#")]
     assert sorted(lines) == pins("\n".join(lines))
+    assert len({line.split("==")[0] for line in lines}) == len(lines)
 
 
 def test_what_runs_here_is_what_is_pinned():
