@@ -237,7 +237,7 @@ def test_from_nothing_to_verified(digits, command):
 
 def test_status_in_json_has_its_keys(digits, command, monkeypatch):
     command("run", "--workers", 1)
-    monkeypatch.setattr(records.store, "ROOT", Store().folder.parent)
+    monkeypatch.setattr(sys.modules["helpers.records.status"], "ROOT", Store().folder.parent)
     code, out, errors = command("status", "--json", "--budget", "laptop")
     (entry,) = json.loads(out)
     assert (code, errors) == (0, [])
