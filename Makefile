@@ -2,20 +2,22 @@
 # make test     environment, data, unit tests, every notebook compared (strict) and trained (smoke)
 # make bench    speed and memory, against what others write and the machine's limits (idle machine, half an hour)
 # make torture  kill -9 at random moments, 50 times: each run must end with the same weights
+# make lock     requirements.lock, after a change of requirements.txt
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-# Notebooks run in a folder of their own, where a relative path would lead elsewhere.
-ifneq ($(DATA_DIR),)
-export DATA_DIR := $(abspath $(DATA_DIR))
+# Notebooks run in a folder of their own, where a relative path would lead elsewhere. Make's abspath splits at blanks.
+absolute = $(if $(filter /% ~%,$(firstword $(value $1))),,$(CURDIR)/)$(value $1)
+ifneq ($(value DATA_DIR),)
+override export DATA_DIR := $(call absolute,DATA_DIR)
 endif
-ifneq ($(RESULTS_DIR),)
-export RESULTS_DIR := $(abspath $(RESULTS_DIR))
+ifneq ($(value RESULTS_DIR),)
+override export RESULTS_DIR := $(call absolute,RESULTS_DIR)
 endif
 
-.PHONY: env data report notebooks test lint bench torture lab clean
+.PHONY: env lock data report notebooks test lint bench torture lab clean
 
 report: data
 	$(BIN)/python -m helpers report
@@ -25,7 +27,7 @@ test: export OMP_NUM_THREADS = 1
 test: data lint
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 	RECORDS_ONLY=1 $(BIN)/python -m pytest --nbval notebooks $(NBVAL)
-	folder=$$(mktemp -d) && export RESULTS_DIR=$$folder && \
+	folder=$$(mktemp -d) && export RESULTS_DIR="$$folder" && \
 		RECORDS_ONLY=1 $(BIN)/python -m pytest --nbval-lax notebooks $(NBVAL) && \
 		REPORT_BUDGET=smoke $(BIN)/python -m pytest --nbval-lax notebooks $(NBVAL); \
 		status=$$?; rm -rf "$$folder"; exit $$status
@@ -54,11 +56,18 @@ data: env
 
 env: $(READY)
 
-$(READY): requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements.txt
+# Python compiles what is imported, once: to compile all that is installed takes as long as to install it.
+$(READY): requirements.lock pyproject.toml
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/pip install --quiet --no-compile --require-hashes --no-deps --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+# All packages that the pins bring along, with their hashes. What is locked stays: without the file, all is the newest.
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
+		--output-file requirements.lock requirements.txt
 
 clean:
 	rm -rf report _build

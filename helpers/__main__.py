@@ -191,6 +191,8 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="How often each is timed; the fastest counts.")] = 7,
 ) -> None:
     """Measure speed and memory against what others write and the machine's limits (from a checkout)."""
+    if not (records.ROOT / "benchmarks").is_dir():
+        raise ValueError(f"no benchmarks/ in {records.ROOT}: run it in a checkout of the repository")
     command = [sys.executable, "-m", "benchmarks", "--repeats", str(repeats), *(["--only", only] if only else [])]
     code = subprocess.run(command, cwd=records.ROOT).returncode
     if code:

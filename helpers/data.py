@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException  # a connection cut off
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from helpers import ROOT
 
 VALIDATION = 10_000
 CROPS = {"crop": 4, "shift": 2}  # pixels on each side that a random crop may take; digits bear only the smaller
@@ -51,7 +54,7 @@ class DataError(RuntimeError):
 
 def data_dir() -> Path:
     """The folder of the data sets: the environment's DATA_DIR, else `data/` in the repository."""
-    return Path(os.environ.get("DATA_DIR") or Path(__file__).resolve().parents[1] / "data")
+    return Path(os.environ.get("DATA_DIR") or ROOT / "data").expanduser()
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -65,12 +68,31 @@ def fault(name: str, root: Path) -> str | None:
 
 
 def _file_fault(name: str, root: Path, relative: str) -> str | None:
-    path, checksum = root / relative, CHECKSUMS[name][relative]
-    if not path.is_file():
-        return f"{path} is missing"
-    if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != checksum:
-        return f"{path} is damaged (its MD5 sum is not {checksum})"
+    try:
+        _content(name, root, relative)
+    except DataError as error:
+        return str(error)
     return None
+
+
+def _content(name: str, root: Path, relative: str) -> bytes:
+    """The bytes of a file of data set `name`, checked. Raises DataError with what is wrong with them."""
+    path, checksum = root / relative, CHECKSUMS[name][relative]
+    try:
+        if not path.is_file():
+            raise DataError(f"{path} is missing")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} can't be read ({error.strerror})") from None
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != checksum:
+        raise DataError(f"{path} is damaged (its MD5 sum is not {checksum})")
+    return content
+
+
+def _place(name: str, root: Path | None) -> Path:
+    if name not in CHECKSUMS:
+        raise DataError(f"data set {name!r} is unknown: there are {', '.join(CHECKSUMS)}")
+    return root or data_dir()
 
 
 def fetch(name: str, root: Path | None = None) -> Path:
@@ -78,9 +100,7 @@ def fetch(name: str, root: Path | None = None) -> Path:
 
     Raises DataError naming the file at fault if it is not, and the download does not mend it; or the known data sets.
     """
-    if name not in CHECKSUMS:
-        raise DataError(f"data set {name!r} is unknown: there are {', '.join(CHECKSUMS)}")
-    root = root or data_dir()
+    root = _place(name, root)
     if fault(name, root):
         aside, reason = _set_aside(name, root), _download(name, root)
         found = fault(name, root)
@@ -95,14 +115,26 @@ def fetch(name: str, root: Path | None = None) -> Path:
 
 
 def _set_aside(name: str, root: Path) -> dict[Path, str]:
-    """Renames MNIST's damaged files: torchvision takes any that exists for a good one. Gives path → its fault."""
+    """Renames MNIST's damaged files: torchvision takes any that exists for a good one. Gives path → its fault.
+
+    Raises DataError if one can't be renamed.
+    """
     aside = {}
     for relative in CHECKSUMS["mnist"] if name == "mnist" else ():
         path, found = root / relative, _file_fault("mnist", root, relative)
         if found and path.is_file():
-            kept = path.rename(path.with_name(path.name + ".damaged"))
-            aside[path] = f"{found}, kept as {kept.name}"
+            aside[path] = f"{found}, kept as {_renamed(path, found).name}"
     return aside
+
+
+def _renamed(path: Path, found: str) -> Path:
+    try:
+        return path.rename(path.with_name(path.name + ".damaged"))
+    except OSError as error:
+        raise DataError(
+            f"{found}, and can't be renamed to make room for the download ({error.strerror}): put the original file"
+            f" there, or make {path.parent} writable and run `python -m helpers data`"
+        ) from None
 
 
 def _download(name: str, root: Path) -> str:
@@ -186,8 +218,7 @@ def load(name: str, root: Path | None = None, validation: str = "held_out") -> D
     `validation`: "held_out" takes 10,000 of the training images out, "test" none, and its validation split is the test
     set: nothing may be chosen by it.
     """
-    root = fetch(name, root)
-    *parts, test = (_read(name, root, part) for part in PARTS[name])
+    *parts, test = _read(name, root, slice(None))
     labels = torch.cat([part.labels for part in parts])
     if validation == "test":
         train = Split(torch.cat([part.images for part in parts]), labels)
@@ -204,7 +235,7 @@ def load_for(run) -> Dataset:
 
 def load_test(name: str, root: Path | None = None) -> Split:
     """The test split of data set `name` alone, in a fraction of the time. Raises DataError, see `fetch`."""
-    return _read(name, fetch(name, root), PARTS[name][-1])
+    return _read(name, root, slice(-1, None))[0]
 
 
 def _gather(parts: list[torch.Tensor], chosen: torch.Tensor) -> torch.Tensor:
@@ -219,19 +250,36 @@ def _gather(parts: list[torch.Tensor], chosen: torch.Tensor) -> torch.Tensor:
 # Both formats are read here, not by torchvision: to import it takes longer than to read, and it reads each file twice.
 
 
-def _read(name: str, root: Path, part: str) -> Split:
-    return (_read_cifar10 if name == "cifar10" else _read_mnist)(root, part)
+def _read(name: str, root: Path | None, wanted: slice) -> list[Split]:
+    """The wanted ones of data set `name`'s PARTS, from the bytes that were checked: no file is opened a second time."""
+    root, parse = _place(name, root), _parse_cifar10 if name == "cifar10" else _parse_mnist
+    read = functools.partial(parse, functools.partial(_content, name, root))
+    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock to others
+        try:
+            return list(threads.map(read, PARTS[name][wanted]))
+        except DataError:
+            fetch(name, root)
+            return list(threads.map(read, PARTS[name][wanted]))
 
 
-def _read_cifar10(root: Path, part: str) -> Split:
-    batch = pickle.loads((root / "cifar-10-batches-py" / part).read_bytes(), encoding="bytes")
+def _parse_cifar10(content: Callable[[str], bytes], part: str) -> Split:
+    batch = _ArraysOnly(io.BytesIO(content(f"cifar-10-batches-py/{part}")), encoding="bytes").load()
     return Split(torch.from_numpy(batch[b"data"]).view(-1, 3, 32, 32), torch.tensor(batch[b"labels"]))
 
 
-def _read_mnist(root: Path, part: str) -> Split:
+class _ArraysOnly(pickle.Unpickler):
+    """Refuses a pickle that names anything but what NumPy's arrays are made of: it could run code."""
+
+    def find_class(self, module: str, name: str):
+        if f"{module}.{name}" not in ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"):
+            raise DataError(f"a batch of CIFAR-10 asks for {module}.{name}: only arrays are read")
+        return super().find_class(module, name)
+
+
+def _parse_mnist(content: Callable[[str], bytes], part: str) -> Split:
     images, labels = (
-        torch.from_numpy(np.fromfile(root / f"MNIST/raw/{part}-{content}-ubyte", np.uint8, offset=offset))
-        for content, offset in (("images-idx3", 16), ("labels-idx1", 8))  # a file's head, which is known
+        torch.from_numpy(np.frombuffer(content(f"MNIST/raw/{part}-{kind}-ubyte"), np.uint8, offset=offset).copy())
+        for kind, offset in (("images-idx3", 16), ("labels-idx1", 8))  # a file's head, which is known
     )
     return Split(images.view(-1, 1, 28, 28), labels.long())
 

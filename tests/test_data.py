@@ -1,6 +1,9 @@
 """Tests of the data: files that are at fault are named, the split is the fixed one, batches equal torchvision's own."""
 
 import hashlib
+import os
+import pickle
+import shutil
 from collections import Counter
 from http.client import IncompleteRead
 from pathlib import Path
@@ -113,6 +116,52 @@ def test_a_damaged_file_that_cannot_be_fetched_anew_is_called_damaged(folder, of
     assert path.with_name(path.name + ".damaged").read_bytes() == b"damaged"
 
 
+def not_allowed(*arguments, **options):
+    raise PermissionError(13, "Permission denied")
+
+
+def told(name: str, folder: Path) -> str:
+    with pytest.raises(data.DataError) as error:
+        data.fetch(name, folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one bit turned", "empty"])
+def test_a_damaged_file_in_a_read_only_folder_is_called_damaged_as_well(folder, monkeypatch, damage):
+    path = folder / FILES["mnist"]
+    DAMAGE[damage](path)
+    monkeypatch.setattr(Path, "rename", not_allowed)  # root may write anywhere
+    message = told("mnist", folder)
+    assert message.startswith(f"{path} is damaged (its MD5 sum is not ")
+    assert "can't be renamed to make room for the download (Permission denied)" in message
+    assert f"make {path.parent} writable and run `python -m helpers data`" in message
+
+
+def test_a_damaged_file_whose_place_aside_is_taken_by_a_folder_is_called_damaged(folder):
+    path = folder / FILES["mnist"]
+    path.write_bytes(b"damaged")
+    path.with_name(path.name + ".damaged").mkdir()
+    message = told("mnist", folder)
+    assert message.startswith(f"{path} is damaged (") and "(Is a directory)" in message
+
+
+@pytest.mark.parametrize("damage, fault", [("cut short", "is damaged ("), ("missing", "is missing, and")])
+def test_a_download_into_a_read_only_folder_names_the_fault_as_well(folder, monkeypatch, damage, fault):
+    path = folder / FILES["cifar10"]
+    DAMAGE[damage](path)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", not_allowed)
+    message = told("cifar10", folder)
+    assert message.startswith(f"{path} {fault}") and "(PermissionError" not in message
+    assert "the download failed ([Errno 13] Permission denied)" in message
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_read_is_told_with_the_reason(folder, offline, monkeypatch, name):
+    monkeypatch.setattr(Path, "read_bytes", not_allowed)
+    assert " can't be read (Permission denied)" in told(name, folder)
+
+
 @pytest.mark.parametrize("ask", [data.fetch, data.load, data.load_test])
 def test_an_unknown_data_set_is_told_with_the_known_ones(ask):
     with pytest.raises(data.DataError, match="^data set 'imagenet' is unknown: there are cifar10, mnist$"):
@@ -146,10 +195,7 @@ def test_whatever_ends_a_download_is_told_in_one_line(folder, monkeypatch, error
         raise error
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", fail)
-    with pytest.raises(data.DataError) as told:
-        data.fetch("cifar10", folder)
-    assert reason in str(told.value)
-    assert "\n" not in str(told.value)
+    assert reason in told("cifar10", folder)
 
 
 def test_a_download_that_brings_another_file_is_no_success(folder, monkeypatch):
@@ -189,6 +235,11 @@ def test_data_dir_is_the_repositorys_unless_the_environment_names_one(monkeypatc
     assert data.data_dir() == Path(data.__file__).resolve().parents[1] / "data"
 
 
+def test_data_dir_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv("DATA_DIR", "~/data sets")
+    assert data.data_dir() == Path.home() / "data sets"
+
+
 # ------------------------------------------------------------------------------------------ splits
 
 
@@ -212,6 +263,52 @@ def test_the_test_split_comes_alone_as_well(cifar10, mnist):
     for name, whole in (("cifar10", cifar10), ("mnist", mnist)):
         alone = data.load_test(name)
         assert torch.equal(alone.images, whole.test.images) and torch.equal(alone.labels, whole.test.labels)
+
+
+@pytest.mark.parametrize("ask, name", [(data.load_test, "cifar10"), (data.load_test, "mnist"), (data.load, "mnist")])
+def test_the_bytes_that_were_checked_are_those_that_are_read(tmp_path, monkeypatch, request, ask, name):
+    whole = request.getfixturevalue(name)
+    for relative in data.CHECKSUMS[name]:
+        (tmp_path / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data.data_dir() / relative, tmp_path / relative)
+    read = Path.read_bytes
+
+    def then_another(path: Path) -> bytes:
+        content = read(path)
+        path.write_bytes(b"another file by now")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", then_another)
+    given = ask(name, tmp_path)
+    given = given if ask is data.load_test else given.test
+    assert torch.equal(given.images, whole.test.images) and torch.equal(given.labels, whole.test.labels)
+
+
+class Call:
+    """What, unpickled, is a call."""
+
+    def __init__(self, *what):
+        self.what = what
+
+    def __reduce__(self):
+        return self.what[0], self.what[1:]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("call", [
+    Call(os.mkdir, "ran"),
+    Call(getattr, "text", "upper"),
+    Call(np.memmap, "ran", "u1", "w+", 0, 1),  # of NumPy, but no part of an array
+])  # fmt: skip
+def test_a_batch_that_would_run_code_is_refused(folder, monkeypatch, call, protocol):
+    content = pickle.dumps(call, protocol)
+    relative = "cifar-10-batches-py/test_batch"
+    monkeypatch.setitem(data.CHECKSUMS["cifar10"], relative, hashlib.md5(content, usedforsecurity=False).hexdigest())
+    (folder / relative).write_bytes(content)
+    monkeypatch.chdir(folder)
+    with pytest.raises(data.DataError, match=r"^a batch of CIFAR-10 asks for \w+\.\w+: only arrays are read$"):
+        data.load_test("cifar10", folder)
+    assert not (folder / "ran").exists()
 
 
 def test_the_split_is_the_fixed_one(cifar10):

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
-from helpers import experiments
+from helpers import ROOT, experiments
 from helpers.experiments import Frozen, Run
 
 if TYPE_CHECKING:
     import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
 # Raised when a change of the code changes what a run computes; records of an older recipe are then stale.
 RECIPE = 1
 BESIDE = (".npz", ".safetensors")  # what may lie beside a record: its series, its weights
@@ -137,7 +136,8 @@ class Store:
         try:
             names = sorted(os.listdir(self.folder))
         except FileNotFoundError:
-            return {}, {self.folder: f"{self.folder} does not exist: `python -m helpers run` makes it"}
+            needed = "`python -m helpers run` makes it; for records elsewhere say --results or RESULTS_DIR"
+            return {}, {self.folder: f"{self.folder} does not exist: {needed}"}
         except OSError as error:
             raise RecordError(f"{self.folder} can't be read: {error.strerror}; choose another with --results") from None
         records, faults = {}, {}
