@@ -234,3 +234,8 @@ def test_why_runs_are_slower_is_said_once(tiny, monkeypatch, capsys):
         "runs are slower without compiled operators: making them needs a C++ compiler: /nowhere/c++ is not found "
         "(the environment variable CXX names another)\n"
     )
+
+
+def test_the_kernels_are_files_of_the_package():
+    assert {"fused", "narrow", "winograd"} <= {path.stem for path in build.KERNELS.glob("*.cpp")}
+    assert "TORCH_LIBRARY(fused" in build.source("fused")
