@@ -288,7 +288,7 @@ def test_what_a_machine_need_not_measure_is_told_and_is_no_failure(tmp_path, mon
     results.write({"epoch LeNet, 1 thread, bfloat16": {"of": "another machine"}}, path)
     monkeypatch.setattr(results, "PATH", path)
     monkeypatch.setattr(__main__, "show", lambda path: None)
-    monkeypatch.setattr(training.training, "emulates_bfloat16", lambda: True)
+    monkeypatch.setattr(training, "emulates_bfloat16", lambda: True)
     assert __main__.main(["--only", "epoch LeNet, 1 thread, bfloat16"]) == 0
     told = "left out: epoch LeNet, 1 thread, bfloat16: this processor only emulates bfloat16\n"
     assert told in capsys.readouterr().err

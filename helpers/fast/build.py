@@ -69,6 +69,12 @@ def compiles(kernel: Callable) -> bool:
     return True
 
 
+def is_traced(tensor: torch.Tensor) -> bool:
+    """Whether torch only looks at what is computed, to compile or export it: it then has to see operators of its own,
+    whose shapes and gradients it knows."""
+    return torch.compiler.is_compiling() or type(tensor) not in (torch.Tensor, torch.nn.Parameter)
+
+
 # ------------------------------------------------------------------------------------------ kept libraries
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from helpers.fast import narrow
-from helpers.fast.build import compiled, compiles, source
+from helpers.fast.build import compiled, compiles, is_traced, source
 from helpers.models import Residual
 
 CHANNELS = 32  # a multiple of it fills vector registers; of fewer channels torch's own passes are faster
@@ -94,7 +94,7 @@ def fuse(model: nn.Module) -> None:
     on channels-last maps; and what is `narrow`. Names, parameters and layers stay as they are. Raises RuntimeError
     without a compiler.
 
-    Pools come before ReLUs; see `faster.pool_first`.
+    Pools come before ReLUs; see `engine.pool_first`.
     """
     _kernel()
     for chain in list(model.modules()):
@@ -105,6 +105,8 @@ def fuse(model: nn.Module) -> None:
 
 class _Sequential(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
+        if is_traced(x):
+            return nn.Sequential.forward(self, x)
         layers = list(self)
         while layers:
             few, (norm, pool, count) = narrow.leading(layers, x), _start(layers)
@@ -124,7 +126,8 @@ class _Residual(Residual, _Sequential):
 
 def _unheard(layers: list[nn.Module]) -> bool:
     """Whether nothing listens to any of the layers, so that none need be called."""
-    return not any(layer._forward_hooks for layer in layers)
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return not any(getattr(layer, each) for layer in layers for each in hooks)
 
 
 def _start(layers: list[nn.Module]) -> tuple[nn.BatchNorm2d | None, nn.MaxPool2d | None, int]:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers import models
-from helpers.fast import faster, winograd
-from tests.fast.test_faster import images_for, layouts, networks, trained, two
+from helpers.fast import products, winograd
+from tests.fast.networks import images_for, layouts, networks, trained, two
 from tests.test_dessilbi import needs_compiler
 
-WINOGRAD = functools.partial(faster.change_convolutions, kind="winograd")
+WINOGRAD = functools.partial(products.change_convolutions, kind="winograd")
 
 
 # ------------------------------------------------------------------------------------------ the transforms
