@@ -112,7 +112,7 @@ class _Sequential(nn.Sequential):
             few, (norm, pool, count) = narrow.leading(layers, x), _start(layers)
             if few and _unheard(layers[:few]):
                 count, x = few, narrow.convolve(layers[:few], x)
-            elif count and _fits(x, norm, pool) and _unheard(layers[:count]):
+            elif count and fits(x, norm, pool) and _unheard(layers[:count]):
                 x = _at_once(x, norm, pool)
             else:
                 count, x = 1, layers[0](x)
@@ -139,7 +139,7 @@ def _start(layers: list[nn.Module]) -> tuple[nn.BatchNorm2d | None, nn.MaxPool2d
     return norm, pool, len(layers) - len(rest) + 1 if found else 0
 
 
-def _fits(x: Tensor, norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None) -> bool:
+def fits(x: Tensor, norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None) -> bool:
     """Whether the kernel computes what torch would."""
     kinds = (torch.bfloat16, torch.float32, torch.float64)
     if x.device.type != "cpu" or x.ndim != 4 or x.dtype not in kinds or not x.numel():
