@@ -64,3 +64,57 @@ def test_what_has_no_gradient_stays_as_it_is():
     optimizer.zero_grad()
     optimizer.step()
     assert one.grad is None and torch.equal(other, before[1])
+
+
+def test_a_gradient_may_lie_otherwise_than_its_weight():
+    weight = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last).weight  # 3 × 3 × 3 in any order
+    gradient, before = torch.randn(4, 3, 3, 3), weight.detach().clone()
+    for grad in (gradient, gradient.to(memory_format=torch.channels_last)):
+        optimizer, weight.grad = SGD([weight], lr=1.0, fused=True), grad
+        optimizer.step()
+        torch.testing.assert_close(weight.detach(), before - gradient)
+        weight.data.copy_(before)
+
+
+# ------------------------------------------------------------------------------------------ a state that doesn't fit
+
+
+def state_of(kind, model):
+    """The state of an optimizer of torch's own after a step."""
+    optimizer = kind(model.parameters(), lr=0.1, **({"momentum": 0.9} if kind is torch.optim.SGD else {}))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+OTHERS = {
+    "fewer numbers": nn.Conv2d(4, 7, 3), "more numbers": nn.Conv2d(4, 80, 3), "another shape": nn.Conv2d(8, 4, 3),
+    "other sides": nn.Conv2d(4, 8, (9, 1)), "another kind": nn.Linear(36, 8),
+    "another layout": nn.Conv2d(4, 8, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+@optimizers
+def test_a_state_of_another_model_is_refused_before_any_step(kind, ours, options, other):
+    model = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+    optimizer = ours(model.parameters(), lr=0.1, fused=True, **options)
+    with pytest.raises(ValueError, match=r"^the state's .* isn't that of parameter 0 \[8, 4, 3, 3\]: it is of another"):
+        optimizer.load_state_dict(state_of(kind, other))
+
+
+DAMAGES = {
+    "one number for all": ("exp_avg", lambda value: torch.zeros(1).expand(8)),
+    "every other": ("exp_avg_sq", lambda value: torch.zeros(16)[::2]), "no tensor": ("exp_avg", lambda value: [0.0]),
+    "no step": ("step", lambda value: torch.zeros(0)), "a step each": ("step", lambda value: torch.zeros(8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_state_that_is_damaged_is_refused_before_any_step(name, damage):
+    model = nn.Linear(4, 8)
+    state = state_of(torch.optim.Adam, model)
+    state["state"][1][name] = damage(state["state"][1][name])
+    with pytest.raises(ValueError, match=rf"^the state's {name} .* isn't that of parameter 1 \[8\]"):
+        Adam(model.parameters(), lr=0.1, fused=True).load_state_dict(state)
