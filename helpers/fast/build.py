@@ -79,7 +79,17 @@ def is_traced(tensor: torch.Tensor) -> bool:
 
 
 def folders() -> Iterator[Path]:
-    """Where libraries may be kept, the best first: torch's folder of extensions, or one of this user alone."""
+    """Where libraries may be, the best first; the last is the first that can be written."""
+    for folder in _places():
+        yield folder
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return
+
+
+def _places() -> Iterator[Path]:
+    """torch's folder of extensions, by its own variable, that of caches or the home; or one of this user alone."""
     for name, below in (("TORCH_EXTENSIONS_DIR", "."), ("XDG_CACHE_HOME", "torch_extensions")):
         if os.environ.get(name):
             yield Path(os.path.expanduser(os.environ[name]), below).absolute()
@@ -124,7 +134,6 @@ def _alone(name: str):
     with contextlib.ExitStack() as stack:
         for folder in folders():
             with contextlib.suppress(OSError, NotImplementedError):
-                folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(folder / f"{name}.lock", timeout=LONGEST))
                 break
         yield
@@ -135,7 +144,6 @@ def _keep(path: Path) -> None:
     for folder in folders():
         aside, kept = folder / f"{path.stem}.{os.getpid()}", folder / path.name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, aside)
             aside.replace(kept)
             return torch.ops.load_library(kept)

@@ -19,13 +19,13 @@ CHANNELS = 32  # a multiple of it fills vector registers; of fewer channels torc
 
 
 @functools.cache
-def _kernel():
+def kernel():
     return compiled("fused", source("fused"))
 
 
 def available() -> bool:
     """Whether this machine has a compiler; compiles, once."""
-    return compiles(_kernel)
+    return compiles(kernel)
 
 
 # ------------------------------------------------------------------------------------------ the function
@@ -39,7 +39,7 @@ class _NormPoolReLU(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float, side: int):
         about = x[0, :, 0, 0].to(weight.dtype)  # a number near the mean, so that few digits cancel
         count = x.numel() // x.shape[1]
-        first, second = _kernel().moments(x, about).sum(0) / count
+        first, second = kernel().moments(x, about).sum(0) / count
         mean, variance = first + about, (second - first.square()).clamp_min(0)
         inverse = (variance + eps).rsqrt()
         scale = (weight * inverse).to(weight.dtype)
@@ -47,7 +47,7 @@ class _NormPoolReLU(torch.autograd.Function):
         ctx.save_for_backward(x, scale, shift, mean, inverse)
         ctx.side = side
         ctx.mark_non_differentiable(mean, variance)
-        return _kernel().forward(x, scale, shift, side), mean, variance
+        return kernel().forward(x, scale, shift, side), mean, variance
 
     @staticmethod
     @once_differentiable
@@ -55,12 +55,12 @@ class _NormPoolReLU(torch.autograd.Function):
         x, scale, shift, mean, inverse = ctx.saved_tensors
         count = x.numel() // x.shape[1]
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        of_bias, products = _kernel().sums(x, scale, shift, ctx.side, gradient).sum(0)
+        of_bias, products = kernel().sums(x, scale, shift, ctx.side, gradient).sum(0)
         of_weight = (products - mean * of_bias) * inverse
         b = -scale * inverse * of_weight / count
         a = -scale * of_bias / count - b * mean
         a, b, of_weight, of_bias = (each.to(scale.dtype) for each in (a, b, of_weight, of_bias))
-        return _kernel().backward(x, scale, shift, ctx.side, gradient, a, b), of_weight, of_bias, None, None
+        return kernel().backward(x, scale, shift, ctx.side, gradient, a, b), of_weight, of_bias, None, None
 
 
 class _PoolReLU(torch.autograd.Function):
@@ -70,7 +70,7 @@ class _PoolReLU(torch.autograd.Function):
     def forward(ctx, x: Tensor, side: int):
         ctx.save_for_backward(x)
         ctx.side = side
-        return _kernel().forward(x, *_PoolReLU.identity(x), side)
+        return kernel().forward(x, *_PoolReLU.identity(x), side)
 
     @staticmethod
     @once_differentiable
@@ -78,7 +78,7 @@ class _PoolReLU(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         one, zero = _PoolReLU.identity(x)
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        return _kernel().backward(x, one, zero, ctx.side, gradient, zero, zero), None
+        return kernel().backward(x, one, zero, ctx.side, gradient, zero, zero), None
 
     @staticmethod
     def identity(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +96,7 @@ def fuse(model: nn.Module) -> None:
 
     Pools come before ReLUs; see `engine.pool_first`.
     """
-    _kernel()
+    kernel()
     for chain in list(model.modules()):
         kind = {nn.Sequential: _Sequential, Residual: _Residual}.get(type(chain))
         if kind is not None:

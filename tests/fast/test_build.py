@@ -106,6 +106,25 @@ def test_one_that_can_be_kept_nowhere_is_used_all_the_same(tiny, monkeypatch, tm
     assert not libraries(tmp_path) and any(tiny in path for path in torch.ops.loaded_libraries)
 
 
+@needs_compiler
+def test_one_in_a_folder_that_can_only_be_read_is_used(tiny, runs, monkeypatch, tmp_path):
+    compiled(tiny)
+    home, access = tmp_path / "home" / ".cache" / "torch_extensions", os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != home and access(path, mode))
+    as_in_a_new_process(monkeypatch)
+    compiled(tiny)
+    assert runs() == 1 and [path.parent for path in libraries(tmp_path)] == [home]
+
+
+@needs_compiler
+def test_where_a_folder_is_named_no_other_is_looked_at(tiny, runs, monkeypatch, tmp_path):
+    compiled(tiny)
+    as_in_a_new_process(monkeypatch)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "named"))
+    compiled(tiny)
+    assert runs() == 2 and len(libraries(tmp_path / "named")) == 1
+
+
 def shared(folder, monkeypatch):
     folder.mkdir()
     folder.chmod(0o770)
@@ -125,11 +144,13 @@ def anothers(folder, monkeypatch):
 @pytest.mark.parametrize("make", [shared, linked, anothers, lambda folder, monkeypatch: folder.touch()],
                          ids=["shared", "a link", "another user's", "a file"])  # fmt: skip
 def test_a_temporary_folder_that_others_could_write_is_no_place(tiny, monkeypatch, tmp_path, make):
+    no_home(monkeypatch)
     make(own(tmp_path), monkeypatch)
-    assert [*build.folders()] == [tmp_path / "home" / ".cache" / "torch_extensions"]
+    assert [*build.folders()] == []
 
 
-def test_one_made_for_it_is_this_users_alone(tiny, tmp_path):
+def test_one_made_for_it_is_this_users_alone(tiny, monkeypatch, tmp_path):
+    no_home(monkeypatch)
     assert [*build.folders()][-1] == own(tmp_path) and own(tmp_path).stat().st_mode & 0o777 == 0o700
 
 

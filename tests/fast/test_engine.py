@@ -104,7 +104,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch):
     def missing():
         raise RuntimeError("needs a C++ compiler: none")
 
-    monkeypatch.setattr(fused, "_kernel", missing)
+    monkeypatch.setattr(fused, "kernel", missing)
     monkeypatch.setattr(winograd, "kernel", missing)
     assert not fused.available() and not winograd.available()
     for each in (Engine(fused=True), Engine(convolutions="winograd")):

@@ -251,7 +251,7 @@ WRONG_GRADIENTS = {
 
 def refused(operator, name, change, said):
     """That the operator refuses what is changed, in a line, and takes it as it was."""
-    call, right = getattr(fused._kernel(), operator), fitting(operator)
+    call, right = getattr(fused.kernel(), operator), fitting(operator)
     call(*right.values())
     with pytest.raises(RuntimeError, match=said) as raised:
         call(*(right | {name: change(right[name])}).values())

@@ -66,6 +66,14 @@ def test_what_has_no_gradient_stays_as_it_is():
     assert one.grad is None and torch.equal(other, before[1])
 
 
+@optimizers
+def test_a_step_that_torch_compiles_is_the_same(kind, ours, options):
+    model, changed = (each.to(memory_format=torch.channels_last) for each in two("MyNet", {}, lambda model: None))
+    one, other = (ours(each.parameters(), lr=0.01, fused=True, **options) for each in (model, changed))
+    other.step = torch.compile(other.step, backend="eager")
+    assert all(torch.equal(a, b) for a, b in zip(learned(model, one), learned(changed, other), strict=True))
+
+
 def test_a_gradient_may_lie_otherwise_than_its_weight():
     weight = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last).weight  # 3 × 3 × 3 in any order
     gradient, before = torch.randn(4, 3, 3, 3), weight.detach().clone()
