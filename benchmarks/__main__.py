@@ -12,6 +12,7 @@ from tqdm import tqdm
 from benchmarks import (
     batches,
     figure,
+    kernels,
     memory,
     optimizer,
     page,
@@ -27,7 +28,7 @@ from benchmarks.measure import NotHere
 from helpers.records import RecordError
 from helpers.runner import one
 
-MODULES = (optimizer, training, profiles, rounding, pruned, batches, records, table, memory)
+MODULES = (optimizer, training, profiles, kernels, rounding, pruned, batches, records, table, memory)
 PARTS = {name: part for module in MODULES for name, part in module.PARTS.items()}
 
 INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512_f": "AVX-512", "avx2": "AVX2"}

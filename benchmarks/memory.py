@@ -38,13 +38,13 @@ def train(case: str) -> dict:
     import torch
 
     from benchmarks.training import CASES
-    from helpers import data, experiments, training
+    from helpers import data, experiments, fast, training
 
     torch.set_num_threads(1)
     run = experiments.replace(CASES[case][0], images=IMAGES, epochs=EPOCHS, schedule=experiments.Constant(), probes=())
     dataset, before, sizes = data.load_for(run), {}, []
     before.update(resident=resident(), peak=peak())
-    engine = training.choose_engine(run)
+    engine = fast.choose_engine(run, training.Trainer)
     batches = training.make_batches(run, dataset)
     trainer = training.Trainer(run, engine, len(batches))
     validation = dataset.validation.first(IMAGES)

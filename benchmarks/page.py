@@ -26,6 +26,7 @@ def blocks(parts: dict) -> dict[str, str]:
     for precision in PRECISIONS:
         shown[f"epochs in {precision}"] = "epoch ", f", {precision}", _epochs
         shown[f"profile in {precision}"] = "profile ", f", {precision}", _profile
+        shown[f"kernels in {precision}"] = "kernels ", f", {precision}", _kernels
     return {name: _block(_named(parts, start, end), table) for name, (start, end, table) in shown.items()}
 
 
@@ -79,6 +80,13 @@ def _profile(found: dict) -> str:
             *([group, *(f"{100 * _share(part, group):.0f} %" for part in found.values())]
               for group in profiles.GROUPS)]  # fmt: skip
     return _table(["", *found], rows)
+
+
+def _kernels(found: dict) -> str:
+    names = list(dict.fromkeys(name for part in found.values() for name in part["longer_without"]))
+    longer = [part["longer_without"] for part in found.values()]
+    rows = [[name, *(f"{100 * each[name]:+.1f} %" if name in each else DASH for each in longer)] for name in names]
+    return _table(["without", *found], rows)
 
 
 def _share(part: dict, group: str) -> float:

@@ -30,7 +30,7 @@ def group(name: str, callers: list[str]) -> str:
         return "batches"
     if any(each.startswith("Optimizer.") for each in (name, *callers)):
         return "optimizer"
-    # `faster`, what it unfolds included, `winograd` and `narrow`
+    # `products`, what it unfolds included, `winograd` and `narrow`
     if any(re.search(r"_Convolve\w*Backward", each) for each in (name, *callers)):
         return "convolution, linear: backward"
     if any("_Convolve" in each for each in (name, *callers)):

@@ -9,12 +9,13 @@ import torch
 from benchmarks import measure
 from benchmarks.training import CASES
 from helpers import data, training
-from helpers.fast import winograd
+from helpers.fast import Engine, winograd
+from helpers.fast.engine import emulates_bfloat16
 
 NETWORKS = ("MyNet", "MyResNet9", "VGG-A", "VGG-A + BN")
 STEPS = 100  # of training, so that the weights are no longer random
 BATCHES = 40  # whose gradients are compared with each other
-FLOAT32 = training.Engine(memory_format="channels_last")
+FLOAT32 = Engine(memory_format="channels_last")
 BFLOAT16 = replace(FLOAT32, precision="bfloat16")
 FEWER = "fewer multiplications"
 ENGINES = {
@@ -46,7 +47,7 @@ def gradient(trainer: training.Trainer, images: torch.Tensor, labels: torch.Tens
 def rounding(case: str, repeats: int) -> dict:
     """How far a batch's gradient lies from float32's with torch's own convolutions, as a share of its length, by
     engine, on average over `repeats` batches; and `spread` of the batches' own."""
-    if training.emulates_bfloat16() or not winograd.available():
+    if emulates_bfloat16() or not winograd.available():
         raise measure.NotHere("this machine only emulates bfloat16, or has no compiler")
     torch.set_num_threads(1)
     run, _ = CASES[case]

@@ -5,7 +5,7 @@ import tempfile
 import time
 
 from benchmarks import measure
-from helpers import experiments, runner, training
+from helpers import experiments, fast, runner, training
 from helpers.records import Store
 
 ROWS, IMAGES = 4, 12_800  # 200 steps a row: long beside the seconds in which a worker starts
@@ -27,7 +27,7 @@ def seconds(workers: int, threads: int, precision: str) -> float:
 
 def throughput(repeats: int) -> dict:
     """Rows per hour of 1 worker with 2 threads, of 2 with 1, and of what the runner itself chooses here."""
-    precision = training.choose_engine(experiments.best, threads=1).precision
+    precision = fast.choose_engine(experiments.best, training.Trainer, threads=1).precision
     own = runner.share(ROWS)
     shares = dict.fromkeys([(1, 2), (2, 1), own])
     timed = {share: [] for share in shares}

@@ -10,7 +10,8 @@ from dataclasses import asdict
 import torch
 
 from benchmarks import measure, usual
-from helpers import data, experiments, models, runner, training
+from helpers import data, experiments, fast, models, runner, training
+from helpers.fast.engine import emulates_bfloat16
 
 # network → (the run, how many steps are timed together)
 CASES = {
@@ -20,11 +21,11 @@ CASES = {
 PRECISIONS = ("bfloat16", "float32")
 
 
-def engine(run, threads: int, precision: str) -> training.Engine:
+def engine(run, threads: int, precision: str) -> fast.Engine:
     """The fastest engine of a precision. Raises NotHere where the processor only emulates it."""
-    if precision == "bfloat16" and training.emulates_bfloat16():
+    if precision == "bfloat16" and emulates_bfloat16():
         raise measure.NotHere("this processor only emulates bfloat16")
-    return training.choose_engine(run, threads=threads, precision=precision)
+    return fast.choose_engine(run, training.Trainer, threads=threads, precision=precision)
 
 
 class Ours:

@@ -3,126 +3,24 @@ neither tables nor files, and never touches the test set before the last step.""
 
 import contextlib
 import hashlib
-import math
 import time
-import timeit
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
-from helpers import bregman, data, dessilbi, models
-from helpers.fast import faster, fused, winograd
+from helpers import bregman, data, dessilbi, fast, models
+from helpers.fast import Engine, optimizers
 
 LOSSES = {"cross_entropy": nn.functional.cross_entropy, "nll": nn.functional.nll_loss}
 FINGERPRINT_STEPS = 5
-SHARED = 16  # batches at once in a trial on a GPU
 CHECK_EVERY = 50  # steps between two looks at whether the loss is still finite; a look makes a GPU wait
 HISTORY = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
 
 
 class Stopped(Exception):
     """The run was asked to stop and has been saved."""
-
-
-# ------------------------------------------------------------------------------------------ engine
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where and in what form a run computes: device, "float32" or "bfloat16" (autocast), memory format, CPU threads.
-
-    `convolutions`: "direct", torch's own; "matmul", products of matrices on small maps; or "winograd", these and fewer
-    multiplications on others (see `faster`). `fused`: batch norm, pool and ReLU are one pass (see `fused`), as are pool
-    and ReLU with a convolution of few channels (see `narrow`).
-    """
-
-    device: str = "cpu"
-    precision: str = "float32"
-    memory_format: str = "contiguous"
-    threads: int = 1
-    convolutions: str = "direct"
-    fused: bool = False
-
-    @classmethod
-    def of(cls, said: dict) -> "Engine":
-        """The engine that a checkpoint names; of an older revision of the code, without what is no longer there."""
-        return cls(**{field.name: said[field.name] for field in fields(cls) if field.name in said})
-
-    def place(self, what):
-        """A model or a batch of images, moved to the device in the engine's memory format."""
-        channels_last = self.memory_format == "channels_last"
-        return what.to(self.device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-
-    def autocast(self):
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
-
-
-def choose_engine(run, device: str = "cpu", threads: int = 1, precision: str = "auto") -> Engine:
-    """The fastest of the sound engines for `run`'s model, by timing a few training steps of each.
-
-    Sound is one whose first loss is within 5 % of float32's. `precision` other than "auto" leaves the memory format to
-    be chosen. A GPU, which many runs share, is filled with work: one run's batches only tell how long launches take.
-    They favour float32 on an H200, in which 16 runs of MyResNet9 side by side took 3.7 times as long as in bfloat16.
-    """
-    if precision != "auto":
-        precisions = (precision,)
-    else:
-        precisions = ("float32",) if emulates_bfloat16(device) else ("float32", "bfloat16")
-    engines = [Engine(device, each, "contiguous", threads) for each in precisions]
-    channels_last = [Engine(device, each, "channels_last", threads) for each in precisions]
-    if device == "cpu":
-        tried = ("matmul", "winograd") if winograd.available() else ("matmul",)
-        channels_last += [replace(each, convolutions=kind) for kind in tried for each in channels_last]
-        channels_last = [replace(each, fused=fused.available()) for each in channels_last]
-    engines += channels_last
-    shape = (1, 28, 28) if run.data == "mnist" else (3, 32, 32)
-    count = run.batch_size * (1 if device == "cpu" else SHARED)
-    images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(count) % 10
-    trials = {engine: _Trial(run, engine, images, labels) for engine in engines}
-    reference = trials[engines[0]].first_loss
-    sound = [engine for engine in engines if abs(trials[engine].first_loss - reference) <= 0.05 * reference]
-    for _ in range(3):  # in turn, so that a busy moment of the machine does not fall on one of them alone
-        for engine in sound:
-            trials[engine].time()
-    return min(sound, key=lambda engine: trials[engine].seconds)
-
-
-def emulates_bfloat16(device: str = "cpu") -> bool:
-    """Whether `device` multiplies matrices several times as slowly in bfloat16 as in float32.
-
-    It then has no unit for it, and a single training step of VGG-A can take minutes: not even a trial pays.
-    """
-
-    def seconds(dtype: torch.dtype) -> float:
-        matrix = torch.ones(256, 256, device=device, dtype=dtype)
-        return min(timeit.repeat(lambda: (matrix @ matrix)[0, 0].item(), number=1, repeat=3))
-
-    return seconds(torch.bfloat16) > 4 * seconds(torch.float32)
-
-
-class _Trial:
-    """Times training steps of one engine on random images."""
-
-    def __init__(self, run, engine, images, labels):
-        self.trainer = Trainer(run, engine, steps=1)
-        self.images, self.labels = engine.place(images), labels.to(engine.device)
-        self.seconds = math.inf
-        self.first_loss = self._step()
-
-    def _step(self) -> float:
-        loss, _ = self.trainer.step_on(self.images, self.labels)
-        self.trainer.optimizer.zero_grad()  # there are several trials at a time
-        return loss.item()
-
-    def time(self) -> None:
-        started = time.perf_counter()
-        self._step()
-        self.seconds = min(self.seconds, time.perf_counter() - started)
 
 
 # ------------------------------------------------------------------------------------------ parts
@@ -132,9 +30,9 @@ def make_optimizer(run, model: nn.Module) -> torch.optim.Optimizer:
     """The run's optimizer over the model's parameters, in torch's fastest form of it."""
     parameters, common = model.parameters(), dict(lr=run.lr, weight_decay=run.weight_decay)
     if run.optimizer == "sgd":
-        return faster.SGD(parameters, momentum=run.momentum, fused=True, **common)
+        return optimizers.SGD(parameters, momentum=run.momentum, fused=True, **common)
     if run.optimizer == "adam":
-        return faster.Adam(parameters, fused=True, **common)
+        return optimizers.Adam(parameters, fused=True, **common)
     if run.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, foreach=True, **common)
     groups = dessilbi.param_groups(model, run.penalized or None)
@@ -167,13 +65,7 @@ class Trainer:
         model = models.build(run.model, **run.options)
         if start is not None:
             model.load_state_dict(start)
-        self.model = engine.place(model)
-        faster.pool_first(self.model)
-        if engine.device == "cpu":
-            faster.keep_memory()
-            faster.change_convolutions(self.model, engine.convolutions)
-        if engine.fused:
-            fused.fuse(self.model)
+        self.model = fast.speed_up(engine.place(model), engine)
         parameters = dict(self.model.named_parameters())
         self.masks = [(parameters[name], mask.to(engine.device)) for name, mask in (masks or {}).items()]
         self._apply_masks()

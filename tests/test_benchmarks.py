@@ -11,10 +11,31 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import __main__, figure, measure, memory, optimizer, page, profiles, pruned, results, rounding, training
+from benchmarks import (
+    __main__,
+    figure,
+    kernels,
+    measure,
+    memory,
+    optimizer,
+    page,
+    profiles,
+    pruned,
+    results,
+    rounding,
+    training,
+)
 from benchmarks.plain import PlainDessiLBI
 from helpers import dessilbi, models, pruning, records
+from helpers.experiments import replace
+from helpers.fast import Engine
+from tests.test_dessilbi import needs_compiler
+from tests.test_training import LENET, MYNET
+
+FUSED_WINOGRAD = Engine(memory_format="channels_last", convolutions="winograd", fused=True)
+MYNET = replace(MYNET, options={"kernels": (3, 3)})
 
 # ------------------------------------------------------------------------------------------ timing
 
@@ -150,6 +171,44 @@ def test_the_spread_of_gradients_is_that_around_a_mean_of_many():
     torch.manual_seed(0)
     several = [torch.ones(1000) + 3 * torch.randn(1000) for _ in range(20)]
     assert rounding.spread(several) == pytest.approx(3, rel=0.05)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name, case, of", [
+    ("winograd", MYNET, "winograd::spread"), ("fused", MYNET, "fused::forward"), ("narrow", LENET, "narrow::forward"),
+    ("products", LENET, "aten::linear"),
+])  # fmt: skip
+def test_each_way_can_be_left_out(name, case, of, tiny, tiny_digits):
+    ran = {}
+    for each in (kernels.ALL, name):
+        with kernels.without(each):
+            ours = training.Ours(case, tiny if case is MYNET else tiny_digits, FUSED_WINOGRAD)
+            with profile(activities=[ProfilerActivity.CPU]) as profiled:
+                ours.seconds(1)
+        ran[each] = sum(event.name == of for event in profiled.events())
+    assert ran[kernels.ALL] > ran[name] == (2 if of == "aten::linear" else 0)  # those at LeNet's end are no convolution
+
+
+@needs_compiler
+def test_leaving_out_ends(tiny_digits):
+    before = [getattr(module, name) for replaced in kernels.WITHOUT.values() for module, name, _ in replaced]
+    for name in ("pool first", "optimizer over rows"):
+        with kernels.without(name):
+            trainer = training.Ours(LENET, tiny_digits, FUSED_WINOGRAD).trainer
+            kinds = [type(layer) for layer in trainer.model.features]
+            assert (kinds.index(nn.ReLU) < kinds.index(nn.MaxPool2d)) == (name == "pool first")
+            assert (type(trainer.optimizer) is torch.optim.SGD) == (name == "optimizer over rows")
+    assert before == [getattr(module, name) for replaced in kernels.WITHOUT.values() for module, name, _ in replaced]
+
+
+@needs_compiler
+def test_what_each_way_brings_is_how_much_longer_a_step_takes_without(monkeypatch, tiny_digits):
+    seconds = {name: 2.0 + place for place, name in enumerate(kernels.WITHOUT)}
+    monkeypatch.setattr(kernels.data, "load_for", lambda run: tiny_digits)
+    monkeypatch.setattr(kernels, "_timed", lambda name, ours, count: seconds[name])
+    part = kernels.brought("LeNet", "float32", 1)
+    assert part["seconds"] == seconds and part["longer_without"]["winograd"] == 0.5
+    assert [*part["longer_without"]] == [*kernels.WITHOUT][1:]
 
 
 @pytest.mark.parametrize("name, callers, group", [
@@ -288,7 +347,7 @@ def test_what_a_machine_need_not_measure_is_told_and_is_no_failure(tmp_path, mon
     results.write({"epoch LeNet, 1 thread, bfloat16": {"of": "another machine"}}, path)
     monkeypatch.setattr(results, "PATH", path)
     monkeypatch.setattr(__main__, "show", lambda path: None)
-    monkeypatch.setattr(training.training, "emulates_bfloat16", lambda: True)
+    monkeypatch.setattr(training, "emulates_bfloat16", lambda: True)
     assert __main__.main(["--only", "epoch LeNet, 1 thread, bfloat16"]) == 0
     told = "left out: epoch LeNet, 1 thread, bfloat16: this processor only emulates bfloat16\n"
     assert told in capsys.readouterr().err
@@ -307,6 +366,8 @@ def parts() -> dict:
         "epoch LeNet, 1 thread, float32": {"ours": ours, "usual": usual, "limit_seconds": 1.0,
                                            "usual_to_ours": 2.5, "ours_to_limit": 2.0},
         "profile LeNet, bfloat16": {"seconds": 0.05, "limit_seconds": 0.002, "seconds_by_group": by_group},
+        "kernels LeNet, float32": {"longer_without": {"winograd": 0.0312, "narrow": -0.004}},
+        "kernels MyNet, float32": {"longer_without": {"winograd": 0.25}},
         "rounding MyNet": {"off": {"bfloat16": 0.0512, "other": 0.0517}, "spread_of_batches": 2.54},
         "pruned LeNet": {"networks": {"whole": {"parameters": 61_706, "multiply_adds_an_image": 416_520}},
                          "times_as_fast": {"whole": 1.0}},
@@ -321,7 +382,11 @@ def test_the_pages_tables():
         assert line in shown["profile in bfloat16"]
     assert "| LeNet | whole | 61,706 | 0.42 | 1.00 |" in shown["pruned"]
     assert "| MyNet | 5.12 % | 5.17 % | 254 % |" in shown["rounding"]
-    assert shown.pop("epochs in bfloat16") == shown.pop("profile in float32") == page.PENDING
+    assert "| without | LeNet | MyNet |" in shown["kernels in float32"]
+    assert "| winograd | +3.1 % | +25.0 % |" in shown["kernels in float32"]
+    assert "| narrow | -0.4 % | – |" in shown["kernels in float32"]
+    for name in ("epochs in bfloat16", "profile in float32", "kernels in bfloat16"):
+        assert shown.pop(name) == page.PENDING
     assert all(table.endswith("|\n\nMeasured on P, torch 2, revision abc.") for table in shown.values())
 
 

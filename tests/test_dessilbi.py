@@ -659,29 +659,8 @@ def test_a_missing_compiler_gets_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     with pytest.raises(RuntimeError) as raised:
         FusedDessiLBI(dessilbi.param_groups(net()), lr=0.1)
-    assert str(raised.value).startswith("fused=True needs a C++ compiler and ninja (pip install ninja): ")
-    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
-
-
-def test_a_library_that_is_damaged_is_built_again_and_one_that_cannot_be_kept_is_used(monkeypatch, tmp_path):
-    def build(name, source, *, build_directory, **options):
-        Path(build_directory, f"{name}.so").write_text("built")
-
-    def load(path):
-        if Path(path).read_text() != "built":
-            raise OSError(f"{path}: file too short")
-
-    monkeypatch.setattr("torch.utils.cpp_extension.load_inline", build)
-    monkeypatch.setattr(torch.ops, "load_library", load)
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "kept"))
-    for damage in (False, True):
-        for kept in (tmp_path / "kept").glob("*" if damage else "none"):
-            kept.write_text("")
-        dessilbi._kernel.__wrapped__()
-        assert [kept.read_text() for kept in (tmp_path / "kept").iterdir()] == ["built"]
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "file"))
-    assert dessilbi._kernel.__wrapped__() is torch.ops.dessilbi
+    assert str(raised.value).startswith("fused=True needs a C++ compiler: ")
+    assert "\n" not in str(raised.value) and not list(tmp_path.glob("*.so"))
 
 
 # ------------------------------------------------------------------------------------------ what is not allowed

@@ -13,7 +13,8 @@ from torch import nn
 
 from helpers import probes, training
 from helpers.experiments import Cyclic, replace
-from helpers.training import Engine, fit
+from helpers.fast import Engine
+from helpers.training import fit
 from tests.test_training import BFLOAT16, FLOAT32, MYNET, begin, scores
 
 STEPS = 10  # of the run MYNET: dropout, batch norm, crops and flips

@@ -3,8 +3,6 @@ stopped anywhere ends bit for bit like one never stopped."""
 
 import dataclasses
 import io
-import time
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ from torch import nn
 
 from helpers import data, experiments, models, training
 from helpers.experiments import Cyclic, Run, Steps, replace
-from helpers.fast import fused, winograd
-from helpers.training import Engine, Trainer, fit
+from helpers.fast import Engine
+from helpers.training import Trainer, fit
 from tests.test_dessilbi import needs_compiler
 
 STEPS = 5  # an epoch: 70 images in batches of 16, or 18 in batches of 4
@@ -557,158 +555,6 @@ def test_the_fingerprint_is_of_the_weights_that_the_run_starts_from(tiny_digits)
 def test_the_fingerprint_of_a_run_of_three_steps_is_three_losses(tiny_digits):
     assert len(training.fingerprint(replace(LENET, images=40, epochs=1), tiny_digits)) == 3
     assert len(training.fingerprint(replace(LENET, images=32, epochs=3), tiny_digits)) == 5  # over three epochs
-
-
-# ------------------------------------------------------------------------------------------ engine
-
-
-@pytest.mark.parametrize("layout, format", [
-    ("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last),
-])  # fmt: skip
-def test_an_engine_places_models_and_images_in_its_memory_format(layout, format):
-    engine = Engine(memory_format=layout)
-    assert engine.place(torch.rand(2, 3, 8, 8)).is_contiguous(memory_format=format)
-    weights = [p for p in engine.place(models.MyNet()).parameters() if p.ndim == 4]
-    assert weights and all(weight.is_contiguous(memory_format=format) for weight in weights)
-
-
-@pytest.mark.parametrize("precision, dtype", [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
-def test_an_engine_computes_in_its_precision_and_keeps_weights_and_losses_in_float32(tiny, precision, dtype):
-    seen = []
-    trainer, batches = begin(replace(MYNET, epochs=1), tiny, Engine(precision=precision))
-    trainer.model.features[0].register_forward_hook(lambda layer, given, output: seen.append(output.dtype))
-    loss, outputs = trainer.step_on(*batches(0))
-    assert seen == [dtype]
-    assert (loss.dtype, outputs.dtype) == (torch.float32, torch.float32)
-    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize("kind", ["matmul", pytest.param("winograd", marks=needs_compiler)])
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_convolutions_of_each_kind_train_to_the_same_losses(tiny, layout, kind):
-    # Without dropout, which takes its random numbers in the order of memory.
-    run, losses = replace(MYNET, options={**MYNET.options, "kernels": (3, 3), "dropout": 0.0}, epochs=1), {}
-    for each in ("direct", kind):
-        trainer, batches = begin(run, tiny, Engine(memory_format=layout, convolutions=each))
-        first, second = (layer for layer in trainer.model.modules() if isinstance(layer, nn.Conv2d))
-        assert type(first) is nn.Conv2d and second.kind == each  # the first is too narrow
-        losses[each] = [trainer.step_on(trainer.engine.place(images), labels)[0].item()
-                        for images, labels in map(batches, range(3))]  # fmt: skip
-    assert losses[kind] == pytest.approx(losses["direct"], rel=1e-4)
-
-
-def test_an_engine_of_an_older_revision_is_read_without_what_is_gone():
-    engine = Engine(precision="bfloat16", threads=2)
-    assert Engine.of({**asdict(engine), "weight_gradients": "matmul"}) == engine
-    assert Engine.of({"device": "cpu"}) == Engine()
-
-
-def test_a_trainer_pools_before_relu(tiny):
-    trainer, _ = begin(replace(MYNET, epochs=1), tiny)
-    kinds = [type(layer) for layer in trainer.model.features]
-    assert all(kinds[place + 1] is nn.ReLU for place, kind in enumerate(kinds) if kind is nn.MaxPool2d)
-
-
-def candidates(fused):
-    contiguous = [Engine("cpu", precision, "contiguous", 1) for precision in ("float32", "bfloat16")]
-    kinds = ["direct", "matmul", *["winograd"] * fused]  # it takes a compiler as well
-    return contiguous + [Engine("cpu", precision, "channels_last", 1, kind, fused)
-                         for kind in kinds for precision in ("float32", "bfloat16")]  # fmt: skip
-
-
-@pytest.fixture
-def emulated(monkeypatch):
-    """Sets whether the processor merely emulates bfloat16, whatever the one at hand does."""
-    return lambda value: monkeypatch.setattr(training, "emulates_bfloat16", lambda device: value)
-
-
-def test_the_engine_chosen_is_a_candidate():
-    assert training.choose_engine(LENET) in candidates(fused.available())
-    assert training.choose_engine(LENET, threads=1, precision="bfloat16").precision == "bfloat16"
-
-
-def steps_that_take(monkeypatch, seconds, loss):
-    """Each engine's training step takes `seconds(engine)` and gives `loss(engine)`."""
-
-    def step_on(trainer, images, labels, probes=()):
-        time.sleep(seconds(trainer.engine))
-        return torch.tensor(loss(trainer.engine)), torch.zeros(len(labels), 10)
-
-    monkeypatch.setattr(Trainer, "step_on", step_on)
-
-
-@pytest.mark.parametrize("fastest", [*candidates(False), *(
-    pytest.param(engine, marks=needs_compiler) for engine in candidates(True))], ids=str)  # fmt: skip
-def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest):
-    emulated(False)
-    for each in (fused, winograd):
-        monkeypatch.setattr(each, "available", lambda: fastest.fused)
-    steps_that_take(monkeypatch, lambda engine: 0.001 if engine == fastest else 0.05, lambda engine: 2.3)
-    assert training.choose_engine(LENET) == fastest
-
-
-def test_without_a_compiler_nothing_is_compiled(monkeypatch):
-    def missing():
-        raise RuntimeError("needs a C++ compiler and ninja (pip install ninja): none")
-
-    monkeypatch.setattr(fused, "_kernel", missing)
-    monkeypatch.setattr(winograd, "kernel", missing)
-    assert not fused.available() and not winograd.available()
-    for engine in (Engine(fused=True), Engine(convolutions="winograd")):
-        with pytest.raises(RuntimeError, match=r"^needs a C\+\+ compiler"):
-            Trainer(LENET, engine, steps=1)
-    chosen = training.choose_engine(MYNET)
-    assert not chosen.fused and chosen.convolutions != "winograd"
-
-
-def test_a_gpu_is_filled_with_work_to_choose_for_it(monkeypatch, emulated):
-    tried = {}
-
-    class Trial:
-        def __init__(self, run, engine, images, labels):
-            tried[engine.device] = len(images), len(labels)
-            self.first_loss, self.seconds = 2.3, 1.0
-
-        def time(self):
-            pass
-
-    emulated(False)
-    monkeypatch.setattr(training, "_Trial", Trial)
-    training.choose_engine(LENET)
-    assert training.choose_engine(LENET, "cuda").device == "cuda"
-    batch = LENET.batch_size
-    assert tried == {"cpu": (batch, batch), "cuda": (16 * batch, 16 * batch)}
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("emulates", [False, True])
-def test_a_precision_asked_for_is_kept_though_the_other_is_faster(monkeypatch, emulated, precision, emulates):
-    emulated(emulates)
-    steps_that_take(monkeypatch, lambda engine: 0.01 if engine.precision == precision else 0.0, lambda engine: 2.3)
-    assert training.choose_engine(LENET, precision=precision).precision == precision
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 2.3 * 1.06, 2.3 * 0.94, -2.3])
-def test_an_unsound_engine_is_not_chosen_however_fast(monkeypatch, emulated, loss):
-    emulated(False)
-    steps_that_take(monkeypatch, lambda engine: 0.0 if engine.precision == "bfloat16" else 0.01,
-                    lambda engine: loss if engine.precision == "bfloat16" else 2.3)  # fmt: skip
-    assert training.choose_engine(LENET).precision == "float32"
-
-
-def test_not_one_step_is_tried_in_a_bfloat16_that_is_emulated(monkeypatch, emulated):
-    emulated(True)
-    tried = set()
-    steps_that_take(monkeypatch, lambda engine: tried.add(engine.precision) or 0.0, lambda engine: 2.3)
-    assert training.choose_engine(LENET).precision == "float32"
-    assert tried == {"float32"}
-
-
-@pytest.mark.parametrize("times, emulates", [(1, False), (3, False), (5, True), (100, True)])
-def test_bfloat16_is_emulated_where_its_products_take_several_times_as_long(monkeypatch, times, emulates):
-    seconds = iter([0.02 * times, 0.02])
-    monkeypatch.setattr(training.timeit, "repeat", lambda step, **options: step() and [next(seconds)] * 3)
-    assert training.emulates_bfloat16() == emulates
 
 
 # ------------------------------------------------------------------------------------------ measuring

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from helpers import data, experiments, models, probes, pruning, records, training
+from helpers import data, experiments, fast, models, probes, pruning, records, training
 from helpers.experiments import Run
 from helpers.records import Record, RecordError, Store
 
@@ -72,7 +72,7 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 
     def build(state: dict):
         """Trainer, batches, probes and how it began, from `state`: a checkpoint, or a beginning without weights."""
-        engine = training.Engine.of(state["engine"])
+        engine = fast.Engine(**state["engine"])
         torch.set_num_threads(engine.threads)
         batches = training.make_batches(run, dataset, engine.device)
         trainer, watching = training.Trainer(run, engine, len(batches), **given), _probes(run, len(batches))
@@ -108,7 +108,7 @@ def _probes(run: Run, steps: int) -> dict:
     return {name: pruning.Path(total, steps) if name == "path" else probes.make(name, total) for name in run.probes}
 
 
-def _validate(run: Run, dataset: data.Dataset, engine: training.Engine, model) -> tuple[float, float]:
+def _validate(run: Run, dataset: data.Dataset, engine: fast.Engine, model) -> tuple[float, float]:
     return training.evaluate(model, run, dataset, dataset.validation, engine)
 
 
@@ -122,33 +122,33 @@ def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> 
     return state
 
 
-def _engine(run: Run, store: Store, settings: Settings) -> training.Engine:
+def _engine(run: Run, store: Store, settings: Settings) -> fast.Engine:
     """The engine for `run`, timed once for each model on this machine, so that one table has one precision."""
     device, threads, precision = settings.device, settings.threads, settings.precision
     if run.precision != "auto":
         precision = run.precision
     if run.images:  # too few steps for the choice to pay
-        return training.Engine(device, "float32" if precision == "auto" else precision, "contiguous", threads)
+        return fast.Engine(device, "float32" if precision == "auto" else precision, "contiguous", threads)
     described = f"{run.model} batch {run.batch_size}, {device} {precision}, {threads} threads on {processor()}, " \
                 f"torch {torch.__version__}"  # fmt: skip
     path = store.work / "engines.json"
     with FileLock(store.work / "engines.lock"):
         known = _engines(path)
         if described not in known:
-            known[described] = training.choose_engine(run, device, threads, precision)
+            known[described] = fast.choose_engine(run, training.Trainer, device, threads, precision)
             store.replace(path, json.dumps({key: asdict(each) for key, each in known.items()}, indent=1).encode())
     return known[described]
 
 
-def _engines(path: Path) -> dict[str, training.Engine]:
+def _engines(path: Path) -> dict[str, fast.Engine]:
     """The engines chosen so far; none if the file is not there or damaged, since they can be timed again.
 
     Those chosen when there were fewer to choose from, which don't say all that an engine is, are timed again as well.
     """
-    said = {field.name for field in fields(training.Engine)}
+    said = {field.name for field in fields(fast.Engine)}
     try:
         known = json.loads(path.read_text())
-        return {key: training.Engine(**each) for key, each in known.items() if set(each) == said}
+        return {key: fast.Engine(**each) for key, each in known.items() if set(each) == said}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -198,7 +198,7 @@ def _resume(run: Run, store: Store, build: Callable[[dict], tuple]):
         return None
 
 
-def _say_kept(run: Run, engine: training.Engine, settings: Settings) -> None:
+def _say_kept(run: Run, engine: fast.Engine, settings: Settings) -> None:
     """Says so where other settings were asked for than those of the run's beginning, which it keeps."""
     asked = settings.precision if run.precision == "auto" else run.precision
     if engine.device != settings.device or asked not in ("auto", engine.precision):
@@ -310,7 +310,7 @@ def complete(record: Record, store: Store) -> Record | None:
         return None
     model = models.build(run.model, **run.options)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    now = _pruned(model, arrays, data.load_for(run), run, training.Engine())
+    now = _pruned(model, arrays, data.load_for(run), run, fast.Engine())
     revisions = dict.fromkeys([*record.revision.split(", "), revision()])
     return store.write(record.model_copy(update={"revision": ", ".join(revisions)}), {**now, **arrays}, weights)
 
@@ -326,14 +326,14 @@ def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray
     return arrays
 
 
-def _silent(model, dataset: data.Dataset, run: Run, engine: training.Engine) -> np.ndarray:
+def _silent(model, dataset: data.Dataset, run: Run, engine: fast.Engine) -> np.ndarray:
     """`probes.silent` on the first 1,000 validation images, (layers,), from the first layer to the last."""
     split = dataset.validation.first(min(1000, run.images or 1000))
     images = engine.place(dataset.prepare(split.images, run.normalize))
     return np.array([*probes.silent(model, images).values()], np.float32)
 
 
-def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: training.Engine) -> dict[str, np.ndarray]:
+def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: fast.Engine) -> dict[str, np.ndarray]:
     """Accuracies of a LeNet with each share of experiments.PRUNED set to zero: pruned_<order>_<layers>_<split>, (20,).
 
     The order is "magnitude", where Γ was followed "support", the authors' own, and for conv3 alone "elimination".

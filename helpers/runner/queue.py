@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from helpers import data, experiments, models, records, training
+from helpers import data, experiments, fast, models, records, training
 from helpers.experiments import Run
 from helpers.records import Record, RecordError, Selection, Store
 from helpers.runner import one
@@ -333,7 +333,7 @@ def rehearse(run: Run, steps: int) -> training.Trainer:
     if run.needs:
         raise ValueError(f"{run.name} starts from another run: rehearse one that starts by itself")
     batches = training.make_batches(run, data.load_for(run))
-    trainer = training.Trainer(run, training.Engine(memory_format="channels_last"), len(batches))
+    trainer = training.Trainer(run, fast.Engine(memory_format="channels_last"), len(batches))
     bar = tqdm(total=steps, desc=run.name, unit="step", leave=False, mininterval=1)
     with bar, contextlib.suppress(training.Stopped):
         training.fit(

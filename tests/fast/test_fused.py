@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers import models
-from helpers.fast import faster, fused
-from tests.fast.test_faster import images_for, networks, trained, two
+from helpers.fast import engine, fused
+from tests.fast.networks import HOOKS, images_for, networks, trained, two
 from tests.test_dessilbi import needs_compiler
 from tests.test_training import FUSED, MYNET, begin
 
@@ -147,7 +147,7 @@ def test_a_second_derivative_is_refused_rather_than_wrong():
 
 
 def prepare(model):
-    faster.pool_first(model)
+    engine.pool_first(model)
     model.double().to(memory_format=torch.channels_last)
 
 
@@ -205,18 +205,86 @@ def test_the_rest_is_left_to_torch(layers, change, x):
 
 
 @pytest.mark.parametrize("listened", range(3))
-def test_a_layer_that_is_listened_to_is_called(listened):
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_layer_that_is_listened_to_is_called(listened, hook):
     _, changed = chain(nn.BatchNorm2d(32), nn.MaxPool2d(2), nn.ReLU())
     heard = []
-    changed[listened].register_forward_hook(lambda module, inputs, output: heard.append(output.shape))
-    changed(maps())
-    assert len(heard) == 1
+    getattr(changed[listened], hook)(lambda module, *given: heard.append(module))
+    changed(maps().requires_grad_()).sum().backward()
+    assert heard == [changed[listened]]
 
 
 def test_one_value_a_channel_is_refused_as_by_torch():
     _, changed = chain(nn.BatchNorm2d(32), nn.ReLU())
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         changed(maps(1, 32, 1, 1))
+
+
+# ------------------------------------------------------------------------------------------ what doesn't fit
+
+
+def fitting(operator):
+    """What an operator is given for two maps of 3 channels, 4 × 6, in windows of 2."""
+    x, each = maps(2, 3, 4, 6, torch.float32), torch.ones(3)
+    gradient = maps(2, 3, 2, 3, torch.float32)
+    return {"moments": {"x": x, "about": each}, "forward": {"x": x, "scale": each, "shift": each, "k": 2},
+            "sums": {"x": x, "scale": each, "shift": each, "k": 2, "gradient": gradient},
+            "backward": {"x": x, "scale": each, "shift": each, "k": 2, "gradient": gradient, "a": each, "b": each},
+            }[operator]  # fmt: skip
+
+
+OPERATORS = {"moments": ["about"], "forward": ["scale", "shift"], "sums": ["scale", "shift"],
+             "backward": ["scale", "shift", "a", "b"]}  # fmt: skip
+WRONG_MAPS = {
+    "dimensions": lambda x: x[0], "layout": lambda x: x.contiguous(), "device": lambda x: x.to("meta"),
+    "no layout": lambda x: x[:, :, ::2],
+}  # fmt: skip
+WRONG_CHANNELS = {
+    "fewer": lambda each: each[:2], "precision": lambda each: each.double(), "apart": lambda each: torch.ones(6)[::2],
+    "dimensions": lambda each: each[None], "device": lambda each: each.to("meta"),
+}  # fmt: skip
+WRONG_GRADIENTS = {
+    "fewer maps": lambda x: x[:1], "smaller": lambda x: maps(2, 3, 2, 2, x.dtype), "precision": lambda x: x.double(),
+    "layout": lambda x: x.contiguous(), "of no pool": lambda x: maps(2, 3, 4, 6, x.dtype),
+}  # fmt: skip
+
+
+def refused(operator, name, change, said):
+    """That the operator refuses what is changed, in a line, and takes it as it was."""
+    call, right = getattr(fused.kernel(), operator), fitting(operator)
+    call(*right.values())
+    with pytest.raises(RuntimeError, match=said) as raised:
+        call(*(right | {name: change(right[name])}).values())
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("change", WRONG_MAPS.values(), ids=WRONG_MAPS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_maps_that_do_not_fit_are_refused(operator, change):
+    refused(operator, "x", change, r"x must be maps \(N, C, H, W\) on the CPU, channels-last in memory")
+
+
+@pytest.mark.parametrize("change", WRONG_CHANNELS.values(), ids=WRONG_CHANNELS)
+@pytest.mark.parametrize("operator, name", [(each, name) for each, names in OPERATORS.items() for name in names])
+def test_numbers_for_other_channels_are_refused(operator, name, change):
+    refused(operator, name, change, "for 3 channels in Float there must be as many numbers in Float")
+
+
+@pytest.mark.parametrize("change", WRONG_GRADIENTS.values(), ids=WRONG_GRADIENTS)
+@pytest.mark.parametrize("operator", ["sums", "backward"])
+def test_gradients_of_other_maps_are_refused(operator, change):
+    refused(operator, "gradient", change, "the gradient .* doesn't fit maps")
+
+
+@pytest.mark.parametrize("operator", ["forward", "sums", "backward"])
+def test_windows_that_do_not_tile_are_refused(operator):
+    refused(operator, "k", lambda k: 3, "windows have a side of 1 or 2, not 3")
+    refused(operator, "k", lambda k: 0, "windows have a side of 1 or 2, not 0")
+    refused(operator, "x", lambda x: maps(2, 3, 3, 6, x.dtype), "windows of 2 by 2 don't tile maps of")
+
+
+def test_numbers_of_another_kind_are_refused():
+    refused("forward", "x", lambda x: x.to(torch.int32), "for 3 channels in Int there must be as many numbers in Int")
 
 
 # ------------------------------------------------------------------------------------------ in a run

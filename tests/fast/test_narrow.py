@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers.fast import faster, fused, narrow
-from tests.fast.test_faster import images_for, trained, two
+from helpers.fast import engine, fused, narrow
+from tests.fast.networks import HOOKS, images_for, trained, two
 from tests.test_dessilbi import needs_compiler
 from tests.test_training import FUSED, LENET, begin
 
@@ -174,7 +174,7 @@ def test_what_needs_no_gradient_gets_none(frozen):
 
 
 def test_lenet_learns_the_same():
-    model, changed = two("LeNet", {}, faster.pool_first)
+    model, changed = two("LeNet", {}, engine.pool_first)
     fused.fuse(changed)
     (losses, gradients), (others, theirs) = (trained(each, images_for("LeNet", 40)[:10]) for each in (model, changed))
     assert losses == pytest.approx(others, rel=1e-5)
@@ -225,18 +225,69 @@ def test_without_a_compiler_all_is(monkeypatch):
         raise RuntimeError("needs a C++ compiler")
 
     plain, changed = chain(2, 3)
-    narrow.available.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(narrow, "compiles", lambda kernel: fused.compiles(missing))
+        patch.setattr(narrow, "kernel", missing)
         assert narrow.leading(list(plain), images()) == 0 and torch.equal(changed(images()), plain(images()))
-    narrow.available.cache_clear()
     assert narrow.leading(list(plain), images()) == 3
 
 
 @pytest.mark.parametrize("listened", range(3))
-def test_a_layer_that_is_listened_to_is_called(listened):
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_layer_that_is_listened_to_is_called(listened, hook):
     _, changed = chain(2, 3)
     heard = []
-    changed[listened].register_forward_hook(lambda module, inputs, output: heard.append(output.shape))
-    changed(images())
-    assert len(heard) == 1
+    getattr(changed[listened], hook)(lambda module, *given: heard.append(module))
+    changed(images().requires_grad_()).sum().backward()
+    assert heard == [changed[listened]]
+
+
+# ------------------------------------------------------------------------------------------ what doesn't fit
+
+
+def fitting(operator):
+    """What an operator is given for one block of 4 × 6 maps of 2 channels, 3 filters and a zero around."""
+    lanes = narrow.kernel().lanes()
+    x, pooled = torch.zeros(1, 2, 4, 6, lanes), torch.zeros(1, 3, 2, 3, lanes)
+    if operator == "forward":
+        return {"x": x, "weight": torch.zeros(3, 2, 3, 3), "bias": torch.zeros(3), "by": 1}
+    return {
+        "gradient": pooled,
+        "places": pooled.int(),
+        "x": x,
+        "turned": torch.zeros(2, 3, 3, 3),
+        "by": 1,
+        "of_x": True,
+    }
+
+
+ZEROS = torch.zeros
+WRONG = {  # an operator, what is changed of what fits, and what is said
+    "lanes": ("forward", {"x": ZEROS(1, 2, 4, 6, 5)}, "maps must be blocks of images"),
+    "dimensions": ("forward", {"x": ZEROS(2, 4, 6, 16)}, "maps must be blocks of images"),
+    "precision": ("forward", {"x": lambda x: x.double()}, "maps must be .* in Float on the CPU, contiguous"),
+    "layout": ("forward", {"x": lambda x: x.transpose(2, 3)}, "maps must be .* contiguous"),
+    "device": ("forward", {"x": lambda x: x.to("meta")}, "maps must be .* on the CPU"),
+    "an odd side": ("forward", {"x": lambda x: x[:, :, :3].contiguous()}, "don't tile 3 outputs along a side"),
+    "channels": ("forward", {"weight": ZEROS(3, 1, 3, 3)}, r"weight must be \[3, 2, 3, 3\] .* not \[3, 1, 3, 3\]"),
+    "side": ("forward", {"weight": ZEROS(3, 2, 4, 4)}, "filters must be of 3 by 3 or 5 by 5"),
+    "two sides": ("forward", {"weight": ZEROS(3, 2, 5, 3)}, r"weight must be \[3, 2, 3, 3\]"),
+    "no filters": ("forward", {"weight": ZEROS(3)}, "filters must be of 3 by 3 or 5 by 5"),
+    "bias": ("forward", {"bias": ZEROS(2)}, r"bias must be \[3\] in Float"),
+    "zeros": ("forward", {"by": 3}, "between 0 and 2 zeros around, not 3"),
+    "fewer zeros": ("forward", {"by": -1}, "between 0 and 2 zeros around, not -1"),
+    "gradient": ("backward", {"gradient": lambda x: x[:, :, :1].contiguous()}, "gradient must be"),
+    "gradient's blocks": ("backward", {"gradient": lambda x: torch.cat([x, x])}, "gradient must be"),
+    "places": ("backward", {"places": lambda x: x.float()}, "places must be .* in Int"),
+    "fewer places": ("backward", {"places": lambda x: x[:, :1].contiguous()}, "places must be"),
+    "turned weights": ("backward", {"turned": ZEROS(3, 2, 3, 3)}, r"turned weights must be \[2, 3, 3, 3\]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operator, changed, said", WRONG.values(), ids=WRONG)
+def test_what_does_not_fit_is_refused_in_a_line(operator, changed, said):
+    call, right = getattr(narrow.kernel(), operator), fitting(operator)
+    call(*right.values())
+    wrong = {name: value(right[name]) if callable(value) else value for name, value in changed.items()}
+    with pytest.raises(RuntimeError, match=said) as raised:
+        call(*(right | wrong).values())
+    assert "\n" not in str(raised.value)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 from fractions import Fraction
 
 import pytest
@@ -11,16 +12,44 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers import models
-from helpers.fast import faster, winograd
-from tests.fast.test_faster import images_for, layouts, networks, trained, two
+from helpers.fast import products, winograd
+from tests.fast.networks import images_for, layouts, networks, trained, two
 from tests.test_dessilbi import needs_compiler
 
-WINOGRAD = functools.partial(faster.change_convolutions, kind="winograd")
+WINOGRAD = functools.partial(products.change_convolutions, kind="winograd")
 
 
-@pytest.mark.parametrize("m, r", winograd.TILES)
+# ------------------------------------------------------------------------------------------ the transforms
+
+TILES = ((2, 3), (4, 3), (2, 5))  # (m, r)
+POINTS = {4: (0, 1, -1), 6: (0, Fraction(3, 4), -Fraction(3, 4), Fraction(3, 2), -Fraction(3, 2))}
+
+
+def matrices(m, r):
+    """A' (m, p), G (p, r) and B' (p, p) of p = m + r − 1 numbers: A' [(G g) ⊙ (B' d)] is y with y[i] = Σ g[j] d[i + j].
+
+    After Toom and Cook: a product of polynomials is one of their values at p − 1 points and infinity.
+    """
+    points = [Fraction(point) for point in POINTS[m + r - 1]]
+    others = [points[:place] + points[place + 1 :] for place in range(len(points))]
+    scales = [math.prod(point - other for other in rest) for point, rest in zip(points, others)]
+    outputs = [[point**i for point in points] + [Fraction(i == m - 1)] for i in range(m)]
+    filters = [[point**j / scale for j in range(r)] for point, scale in zip(points, scales)]
+    filters.append([Fraction(j == r - 1) for j in range(r)])
+    return outputs, filters, [polynomial(rest) + [Fraction(0)] for rest in others] + [polynomial(points)]
+
+
+def polynomial(roots):
+    """The coefficients of Π (x − root), that of 1 first."""
+    found = [Fraction(1)]
+    for root in roots:
+        found = [below - root * same for below, same in zip([Fraction(0), *found], [*found, Fraction(0)])]
+    return found
+
+
+@pytest.mark.parametrize("m, r", TILES)
 def test_the_transforms_compute_a_convolution_exactly(m, r):
-    outputs, filters, images = winograd.matrices(m, r)
+    outputs, filters, images = matrices(m, r)
     places = range(m + r - 1)
     for i in range(m):
         for j in range(r):
@@ -29,18 +58,53 @@ def test_the_transforms_compute_a_convolution_exactly(m, r):
                 assert coefficient == (n == i + j)  # y[i] has g[j] d[i + j], and no other product with g[j]
 
 
+def tensor(table):
+    return torch.tensor([[float(number) for number in row] for row in table], dtype=torch.float32)
+
+
+def units(side):
+    """Maps (side², side, side, 16) of which each has a single 1 in its first channel, at a place of its own."""
+    maps = torch.zeros(side * side, side, side, 16)
+    maps[..., 0] = torch.eye(side * side).view(-1, side, side)
+    return maps
+
+
+def products(table):
+    """What the transform makes of `units`, (rows, rows) of each: a column of the table times the transpose of one."""
+    return torch.einsum("ia,jb->abij", table, table).flatten(0, 1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("m, r", TILES)
+def test_the_kernels_transforms_are_these(m, r):
+    outputs, filters, images = map(tensor, matrices(m, r))
+    p = m + r - 1
+    for what, side, table in ((winograd.IMAGES, p, images), (winograd.GRADIENTS, m, outputs.T),
+                              (winograd.FILTERS, r, filters)):  # fmt: skip
+        spread = winograd.kernel().spread(units(side), m, r, what, 0, 0, 1, 1)  # (planes, tiles, channels)
+        assert torch.equal(spread[..., 0].T.reshape(-1, p, p), products(table))
+    planes = units(p).flatten(1, 2).transpose(0, 1).contiguous()
+    for of_filters, side, table in ((False, m, outputs), (True, r, filters.T)):
+        maps = torch.empty(p * p, side, side, 16)
+        winograd.kernel().gather(planes, maps, None, m, r, of_filters, 1, 1)
+        assert torch.equal(maps[..., 0], products(table))
+    maps = torch.empty(p * p, p, p, 16)
+    winograd.kernel().overlap(planes, maps, m, r, 0, 0, 1, 1)
+    assert torch.equal(maps[..., 0], products(images.T))
+
+
 def test_two_outputs_of_three_weights_are_winograds_own():
     """F(2, 3) of Lavin and Gray, by hand: four products, which are their m1 to m4 up to sign."""
-    outputs, filters, images = winograd.matrices(2, 3)
+    outputs, filters, images = matrices(2, 3)
     half = Fraction(1, 2)
     assert images == [[-1, 0, 1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, -1, 0, 1]]
     assert filters == [[-1, 0, 0], [half, half, half], [half, -half, half], [0, 0, 1]]
     assert outputs == [[1, 1, 1, 0], [0, 1, -1, 1]]
 
 
-@pytest.mark.parametrize("m, r", winograd.TILES)
+@pytest.mark.parametrize("m, r", TILES)
 def test_the_transforms_are_exact_in_float(m, r):
-    images, outputs = winograd.matrices(m, r)[2], winograd.matrices(m, r)[0]
+    images, outputs = matrices(m, r)[2], matrices(m, r)[0]
     for number in [*sum(images, []), *sum(outputs, [])]:
         assert number.denominator & (number.denominator - 1) == 0 and abs(number.numerator) < 2**24
 
@@ -228,16 +292,38 @@ def test_what_it_computes_under_autocast(layer, images, fits):
         assert winograd.fits(images, layer) == fits
 
 
+# ------------------------------------------------------------------------------------------ what doesn't fit
+
+
+MAPS, PLANES = torch.zeros(1, 4, 4, 16), torch.zeros(16, 4, 16)
+WRONG = {  # an operator, what it is given, and what is said
+    "channels": ("spread", (torch.zeros(1, 4, 4, 24), 2, 3, 0, 1, 1, 2, 2), "of a multiple of 16 channels"),
+    "dimensions": ("spread", (MAPS[0], 2, 3, 0, 1, 1, 2, 2), "maps must be contiguous"),
+    "layout": ("spread", (MAPS.transpose(1, 2)[:, ::2], 2, 3, 0, 1, 1, 1, 2), "maps must be contiguous"),
+    "device": ("spread", (MAPS.to("meta"), 2, 3, 0, 1, 1, 2, 2), "on the CPU"),
+    "m": ("spread", (MAPS, 3, 3, 0, 1, 1, 2, 2), "no tiles of 3 outputs and 3 weights in Float"),
+    "precision": ("spread", (MAPS.double(), 2, 3, 0, 1, 1, 2, 2), "no tiles of 2 outputs and 3 weights in Double"),
+    "what": ("spread", (MAPS, 2, 3, 3, 1, 1, 2, 2), "images are spread .* not 3"),
+    "no tiles": ("spread", (MAPS, 2, 3, 0, 1, 1, 0, 2), "there must be tiles, not 0 by 2"),
+    "many tiles": ("spread", (MAPS, 2, 3, 0, 1, 1, 2**40, 2**40), "maps have no 1099511627776 by"),
+    "many zeros": ("spread", (MAPS, 2, 3, 0, 2**60, 1, 2**60, 2), "maps can't have 1152921504606846976 and 1 zeros"),
+    "fewer zeros": ("spread", (MAPS, 2, 3, 0, -1, 1, 2, 2), "maps can't have -1 and 1 zeros"),
+    "planes": ("gather", (PLANES, torch.zeros(1, 4, 4, 32), None, 2, 3, False, 2, 2), "planes don't fit the maps"),
+    "number of planes": ("gather", (PLANES[1:], MAPS, None, 2, 3, False, 2, 2), "planes don't fit the maps"),
+    "planes' layout": ("gather", (PLANES.transpose(0, 1), MAPS, None, 2, 3, False, 2, 2), "planes don't fit the maps"),
+    "a larger map": ("gather", (PLANES, torch.zeros(1, 5, 4, 16), None, 2, 3, False, 2, 2), "aren't made of 2 by 2"),
+    "bias": ("gather", (PLANES, MAPS, torch.zeros(8), 2, 3, False, 2, 2), "the bias must be 16 numbers"),
+    "precision of bias": ("gather", (PLANES, MAPS, MAPS[0, 0, 0].double(), 2, 3, False, 2, 2), "expected scalar type"),
+    "precision of maps": ("gather", (PLANES, MAPS.double(), None, 2, 3, False, 2, 2), "expected scalar type"),
+    "adjoint planes": ("overlap", (PLANES, torch.zeros(1, 4, 4, 32), 2, 3, 1, 1, 2, 2), "planes don't fit the maps"),
+    "adjoint zeros": ("overlap", (PLANES, MAPS, 2, 3, 1, -1, 2, 2), "maps can't have 1 and -1 zeros"),
+    "adjoint map": ("overlap", (PLANES, torch.zeros(1, 9, 4, 16), 2, 3, 1, 1, 2, 2), "aren't made of 2 by 2"),
+}  # fmt: skip
+
+
 @needs_compiler
-def test_what_it_is_not_given_is_refused_in_words():
-    with pytest.raises(RuntimeError, match="maps must be contiguous and of a multiple of 16 channels"):
-        winograd.kernel().spread(torch.zeros(1, 4, 4, 24), 2, 3, winograd.IMAGES, 1, 1, 2, 2)
-    with pytest.raises(RuntimeError, match="no tiles of 3 outputs and 3 weights in Float"):
-        winograd.kernel().spread(torch.zeros(1, 4, 4, 16), 3, 3, winograd.IMAGES, 1, 1, 2, 2)
-    with pytest.raises(RuntimeError, match="no tiles of 2 outputs and 3 weights in Double"):
-        winograd.kernel().spread(torch.zeros(1, 4, 4, 16).double(), 2, 3, winograd.IMAGES, 1, 1, 2, 2)
-    planes, maps = torch.zeros(16, 4, 16), torch.zeros(1, 4, 4, 32)
-    with pytest.raises(RuntimeError, match="planes don't fit the maps"):
-        winograd.kernel().gather(planes, maps, None, 2, 3, False, 2, 2)
-    with pytest.raises(RuntimeError, match="planes don't fit the maps"):
-        winograd.kernel().overlap(planes, maps, 2, 3, 1, 1, 2, 2)
+@pytest.mark.parametrize("operator, given, said", WRONG.values(), ids=WRONG)
+def test_what_does_not_fit_is_refused_in_a_line(operator, given, said):
+    with pytest.raises(RuntimeError, match=said) as raised:
+        getattr(winograd.kernel(), operator)(*given)
+    assert "\n" not in str(raised.value)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import __main__, data, experiments, records, runner, training
+from helpers import __main__, data, experiments, fast, records, runner, training
 from helpers.experiments import Run
 from helpers.records import RecordError, Store
 from helpers.runner import one
@@ -640,7 +640,7 @@ def test_a_gpu_is_shared_by_as_many_runs_as_have_cores_and_memory(free, workers,
 
 def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
     timed = []
-    monkeypatch.setattr(training, "choose_engine", lambda *options: timed.append(options) or training.Engine())
+    monkeypatch.setattr(fast, "choose_engine", lambda *options: timed.append(options) or fast.Engine())
     run = experiments.replace(DIGITS, images=None)
     for bar, deadline in ((None, None), (0, 1e12), (1, 2e12)):
         one._engine(run, store, runner.Settings(bar=bar, deadline=deadline))
@@ -652,12 +652,12 @@ def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
 
 def test_an_engine_chosen_among_fewer_is_timed_again(store, monkeypatch):
     run, path = experiments.replace(DIGITS, images=None), store.work / "engines.json"
-    monkeypatch.setattr(training, "choose_engine", lambda *options: training.Engine())
+    monkeypatch.setattr(fast, "choose_engine", lambda *options: fast.Engine())
     one._engine(run, store, runner.Settings())
     ((described, engine),) = json.loads(path.read_text()).items()
     del engine["convolutions"]
     path.write_text(json.dumps({described: engine}))
-    monkeypatch.setattr(training, "choose_engine", lambda *options: training.Engine(threads=7))
+    monkeypatch.setattr(fast, "choose_engine", lambda *options: fast.Engine(threads=7))
     assert one._engine(run, store, runner.Settings()).threads == 7
 
 
@@ -670,7 +670,7 @@ def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
 
 
 def test_on_a_terminal_a_bar_shows_loss_accuracy_and_time_left(store, capsys):
-    trainer = training.Trainer(DIGITS, training.Engine(), 25)
+    trainer = training.Trainer(DIGITS, fast.Engine(), 25)
     trainer.step = 25
     with one._bar(DIGITS, trainer, 25, 0) as tick:
         tick(trainer)

@@ -1,9 +1,6 @@
-"""The same networks, computed faster: changes to a model that keep its function, its parameters and all names, and
-optimizers that make the same steps. The trainer makes them; a model that is looked at or drawn is as the report has it.
-"""
+"""Convolutions as products of matrices, where these are faster than torch's own: on small maps. A model's function,
+parameters and names stay as they are."""
 
-import contextlib
-import ctypes
 import itertools
 from collections.abc import Iterator
 
@@ -12,54 +9,11 @@ from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
-from helpers.dessilbi import as_rows
 from helpers.fast import winograd
+from helpers.fast.build import is_traced
 
 NARROW = 16  # input channels; below it a matrix product is no faster than the convolution's own gradient
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
-LARGEST = 2**30  # bytes that a block has at most, and that are kept
-LARGEST_OF_OLD = 2**25  # as much as an older glibc lets a block have
 SMALL = 4  # places along the longer side of a map; up to it one product for each weight of a filter's window is faster
-
-
-# ------------------------------------------------------------------------------------------ memory
-
-
-def keep_memory() -> None:
-    """Has the process keep the memory that it frees, if its C library is glibc.
-
-    Else glibc gives large blocks back, and a step's activations come from the kernel anew, cleared page by page: 4,000
-    pages a step in MyNet, of 64 images.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library has no mallopt
-        mallopt = ctypes.CDLL(None).mallopt
-        # A threshold that is set no longer follows what is freed: without the first the second would do harm.
-        if mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, LARGEST_OF_OLD):
-            mallopt(M_TRIM_THRESHOLD, LARGEST)
-
-
-# ------------------------------------------------------------------------------------------ pooling first
-
-
-def pool_first(model: nn.Module) -> None:
-    """Puts each max pool of a Sequential before the ReLU that it follows, which then has a quarter of the work.
-
-    ReLU leaves the largest number the largest, so outputs and gradients stay the same, bit for bit.
-    """
-    for chain in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
-        layers = dict(chain.named_children())
-        order = list(layers)
-        for place in range(len(order) - 1):
-            name, after = order[place : place + 2]
-            if isinstance(layers[name], nn.ReLU) and isinstance(layers[after], nn.MaxPool2d):
-                order[place : place + 2] = after, name
-        for name in layers:
-            delattr(chain, name)
-        for name in order:
-            chain.add_module(name, layers[name])
-
-
-# ------------------------------------------------------------------------------------------ convolutions
 
 
 def change_convolutions(model: nn.Module, kind: str = "direct") -> None:
@@ -87,14 +41,25 @@ def _is_plain(layer: nn.Conv2d) -> bool:
 
 class _ChangedConv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
+        if is_traced(images):
+            return super().forward(images)
         if self.kind == "winograd" and winograd.fits(images, self):
             return winograd.convolve(images, self.weight, self.bias, self.stride, self.padding)
-        if images.shape[2:] == self.kernel_size and self.padding == (0, 0):  # one window: a linear layer
+        if not fits(images, self):
+            return super().forward(images)
+        if _has_one_window(images, self):
             images, weight = (each.permute(0, 2, 3, 1).flatten(1) for each in (images, self.weight))
             return nn.functional.linear(images, weight, self.bias)[:, :, None, None]
-        if max(images.shape[2:]) > SMALL or self.stride != (1, 1):
-            return super().forward(images)
         return _Convolve.apply(images, self.weight, self.bias, self.padding, self.kind != "direct")
+
+
+def fits(images: Tensor, layer: nn.Conv2d) -> bool:
+    """Whether the layer, of those that are changed, is a product of matrices on these images (N, C, H, W)."""
+    return _has_one_window(images, layer) or (max(images.shape[2:]) <= SMALL and layer.stride == (1, 1))
+
+
+def _has_one_window(images: Tensor, layer: nn.Conv2d) -> bool:
+    return images.shape[2:] == layer.kernel_size and layer.padding == (0, 0)
 
 
 class _Convolve(torch.autograd.Function):
@@ -235,36 +200,3 @@ def _meeting(inputs: int, outputs: int, shift: int) -> tuple[slice, slice]:
     """Along one side: the inputs that lie `shift` after an output, and these outputs."""
     first, last = max(0, shift), max(0, shift, min(inputs, outputs + shift))
     return slice(first, last), slice(first - shift, last - shift)
-
-
-# ------------------------------------------------------------------------------------------ optimizers
-
-
-class _OverRows(torch.optim.Optimizer):
-    """Makes an optimizer of torch see channels-last weights as `as_rows` gives them. Its steps stay the same, bit for
-    bit; its groups and state hold views of the weights."""
-
-    def __init__(self, parameters, **options):
-        self._parameters = list(parameters)
-        super().__init__([nn.Parameter(as_rows(each.detach())) for each in self._parameters], **options)
-        self.register_step_pre_hook(_OverRows._take_gradients)
-
-    def _take_gradients(self, *_) -> None:
-        for view, parameter in zip(self.param_groups[0]["params"], self._parameters):
-            view.grad = None if parameter.grad is None else as_rows(parameter.grad)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none)
-        for parameter in self._parameters:
-            if set_to_none:
-                parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad.zero_()
-
-
-class SGD(_OverRows, torch.optim.SGD):
-    """torch's SGD over all `parameters` of a model, in one group."""
-
-
-class Adam(_OverRows, torch.optim.Adam):
-    """torch's Adam over all `parameters` of a model, in one group."""
