@@ -311,7 +311,7 @@ def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     """
     _check(model)
     expected = _outputs(model, example_inputs)
-    cuts, stays = _plan(model, example_inputs, _taken_in(model, example_inputs))
+    cuts, stays = _plan(model, example_inputs, *_followed(model, example_inputs))
     smaller = _cut(model, example_inputs, cuts, expected)
     if smaller is None:
         smaller, wrong = _one_by_one(model, example_inputs, cuts, expected)
@@ -354,24 +354,24 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _taken_in(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+def _followed(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What each layer takes in at each of its inputs, (inputs,): NaN if that depends on what the network is given, else
-    the largest |x|, which is then the same for whatever it is given.
+    the largest |x|, which is then the same for whatever it is given; and which of its outputs do, (outputs,) bool.
 
     One forward pass on NaN: what comes out of it as a number can't depend on it. A layer passes NaN on only where a
     weight other than zero meets it, so filters of zero are seen to be constant.
     """
-    followed, taken = copy.deepcopy(model), {}
+    followed, taken, alive = copy.deepcopy(model), {}, {}
     for name, layer in followed.named_modules():
         if isinstance(layer, TAKING) and isinstance(layer.weight, nn.Parameter):
             ones = copy.deepcopy(layer)
             ones.weight, ones.bias = nn.Parameter((layer.weight != 0).to(layer.weight)), None
-            layer.forward = functools.partial(_follow, name, layer.forward, ones.forward, taken)
+            layer.forward = functools.partial(_follow, name, layer.forward, ones.forward, taken, alive)
         elif isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):  # takes whole numbers, which can't be NaN
             layer.weight = nn.Parameter(_unknown(layer.weight))
     with _evaluating(followed), _Products():
         _call(followed, tree_map_only(Tensor, _unknown, inputs))
-    return taken
+    return taken, alive
 
 
 class _Products(TorchDispatchMode):
@@ -389,13 +389,14 @@ def _unknown(given: Tensor) -> Tensor:
     return torch.full_like(given, torch.nan) if given.is_floating_point() else given
 
 
-def _follow(name: str, forward: Callable, ones: Callable, taken: dict[str, Tensor], given: Tensor, *rest):
-    """What a layer makes of inputs that are NaN where they depend on what is given; notes them in `taken`."""
-    unknown = given.isnan()
-    kernel = getattr(forward.__self__, "kernel_size", ())
-    channels = given.movedim(given.ndim - 1 - len(kernel), 0).flatten(1).abs().amax(1)
-    taken[name] = torch.maximum(taken[name], channels) if name in taken else channels  # both pass NaN on
-    return forward(given.masked_fill(unknown, 0), *rest).masked_fill(ones(unknown.to(given), *rest) != 0, torch.nan)
+def _follow(name: str, forward: Callable, ones: Callable, taken: dict, alive: dict, given: Tensor, *rest) -> Tensor:
+    """What a layer makes of inputs that are NaN where they depend on what is given; notes both as `_followed` does."""
+    unknown, channel = given.isnan(), -1 - len(getattr(forward.__self__, "kernel_size", ()))
+    largest = given.movedim(channel, 0).flatten(1).abs().amax(1)
+    depends = ones(unknown.to(given), *rest) != 0
+    taken[name] = torch.maximum(taken.get(name, largest), largest)  # both pass NaN on
+    alive[name] = alive.get(name, False) | depends.movedim(channel, 0).flatten(1).any(1)
+    return forward(given.masked_fill(unknown, 0), *rest).masked_fill(depends, torch.nan)
 
 
 # ------------------------------------------------------------------------------------------ what is cut together
@@ -430,14 +431,14 @@ def _graph(model: nn.Module, inputs: Inputs) -> torch_pruning.DependencyGraph:
             raise ValueError(f"torch-pruning can't follow a {type(model).__name__}: {error or repr(error)}") from error
 
 
-def _plan(model: nn.Module, inputs: Inputs, taken: dict[str, Tensor]) -> tuple[dict[str, list], dict[str, Counter]]:
+def _plan(model: nn.Module, inputs: Inputs, taken: dict, alive: dict) -> tuple[dict[str, list], dict[str, Counter]]:
     """What is cut, layer → which of its outputs, with which go those of the layers coupled to it; and what zeros stay,
     layer → how many for which reason."""
     graph, fixed = _graph(copy.deepcopy(model), inputs), _fixed(model)
     names = {module: name for name, module in graph.model.named_modules()}
     taken = {name: values.tolist() for name, values in taken.items()}
     cuts, stays = {}, {}
-    for group in graph.get_all_groups(root_module_types=TAKING):
+    for group in _groups(graph, [layer for layer, name in names.items() if name not in alive or not alive[name].all()]):
         root, every = group[0].dep, len(group[0].idxs)
         reasons = _reasons(graph, group, names, taken, fixed)
         gone = _evenly(graph, group, set(range(every)) - set(reasons))
@@ -454,6 +455,20 @@ def _plan(model: nn.Module, inputs: Inputs, taken: dict[str, Tensor]) -> tuple[d
         if layer not in graph.module2node and (zeros := int(_zeros(layer).sum())):
             stays[name] = Counter({"the outputs can't be traced back to them": zeros})
     return cuts, stays
+
+
+def _groups(graph: torch_pruning.DependencyGraph, roots: Sequence[nn.Module]) -> Iterator:
+    """The layers that lose outputs, or the inputs made of them, with all outputs of each of `roots`; each group once.
+
+    Not torch-pruning's `get_all_groups`, which also searches where there is nothing to cut (in Swin without an end).
+    """
+    met = set()
+    for layer in roots:
+        if isinstance(layer, TAKING) and layer in graph.module2node and layer not in met:
+            pruner = graph.get_pruner_of_module(layer)
+            group = graph.get_pruning_group(layer, pruner.prune_out_channels, range(pruner.get_out_channels(layer)))
+            met.update(item.dep.target.module for item in group if not _takes(graph, item.dep))
+            yield group
 
 
 def _fixed(model: nn.Module) -> dict[str, str]:

@@ -565,8 +565,22 @@ def test_what_is_added_up_is_cut_where_all_of_it_is_zero():
     assert f"1 of '0' {why}" in str(told[0].message) and f"1 of '1.0' {why}" in str(told[0].message)
 
 
+def test_a_filter_that_sees_only_channels_of_zero_goes_with_them():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    emptied(model[0], 0, 1)
+    with torch.no_grad():
+        model[2].weight[3, 2:], model[2].bias[3] = 0, 0
+    smaller = pruning.compact(model, IMAGES)
+    assert smaller[2].weight.shape[:2] == (3, 2) and smaller[4].in_channels == 3
+    torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
+
+
+def test_what_is_not_pruned_is_not_searched(monkeypatch):
+    monkeypatch.setattr(pruning.torch_pruning.DependencyGraph, "get_pruning_group", lambda *_: pytest.fail("searched"))
+    assert models.count_parameters(pruning.compact(models.LeNet(), torch.rand(1, 1, 28, 28))) == 61706
+
+
 def test_zero_on_the_example_is_not_zero_on_all_inputs():
-    """A unit that is silent on the example, and a filter whose channel only the padding of another layer hides."""
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     with torch.no_grad():
         model[0].weight[0], model[0].bias[:] = -1, 0
