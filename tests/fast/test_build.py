@@ -174,7 +174,10 @@ def test_a_library_that_is_damaged_is_not_loaded_but_built_again(tiny, runs, mon
 
 
 @needs_compiler
-def test_threads_that_start_together_build_once(tiny, runs):
+@pytest.mark.parametrize("kept", [True, False])
+def test_threads_that_start_together_build_once(tiny, runs, monkeypatch, kept):
+    if not kept:
+        monkeypatch.setattr(build, "folders", lambda: iter([Path("/dev/null/a")]))
     threads = [threading.Thread(target=compiled, args=[tiny]) for _ in range(3)]
     for thread in threads:
         thread.start()
