@@ -17,30 +17,33 @@ from torch import Tensor, nn
 
 from helpers import dessilbi
 
-ALLOWED = {  # name: (test, in words)
-    **dessilbi.ALLOWED,
-    "lam": (lambda v: 0 <= v < math.inf, "at least 0 and finite"),
-    "delta": (lambda v: 0 < v < math.inf, "above 0 and finite"),
-}
-
 
 def threshold(penalty: str | None, lam: float, v: Tensor) -> float:
     """λ√n for filters of n weights, λ for single weights, 0 without a penalty."""
     return {"group": lam * math.sqrt(math.prod(v.shape[1:])), "l1": lam, None: 0.0}[penalty]
 
 
+def filter_norms(v: Tensor) -> Tensor:
+    """‖v_f‖ of each output filter: (F, …) → (F, 1, …), of filters as well whose squares overflow."""
+    dim = tuple(range(1, v.ndim))
+    norms = torch.linalg.vector_norm(v, dim=dim, keepdim=True)
+    if norms.isinf().any():
+        scale = v.abs().amax(dim, keepdim=True).clamp_(max=torch.finfo(v.dtype).max)
+        norms = torch.where(norms.isinf(), scale * torch.linalg.vector_norm(v / scale, dim=dim, keepdim=True), norms)
+    return norms.clamp_(max=torch.finfo(v.dtype).max)
+
+
 def prox(v: Tensor, at: float, penalty: str | None) -> Tensor:
     """The proximal map of at · ‖v_f‖ of each filter, or at · |v| of each number."""
     if penalty == "group":
-        norms = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
-        return v * (1 - at / norms.clamp_(min=torch.finfo(v.dtype).tiny)).clamp_(min=0)
+        return v * (1 - at / filter_norms(v).clamp_(min=torch.finfo(v.dtype).tiny)).clamp_(min=0)
     return nn.functional.softshrink(v, at) if penalty == "l1" else v.clone()
 
 
 def subgradient(theta: Tensor, at: float, penalty: str | None) -> Tensor:
     """The element of ∂J(θ) that is 0 where θ is."""
     if penalty == "group":
-        norms = torch.linalg.vector_norm(theta, dim=tuple(range(1, theta.ndim)), keepdim=True)
+        norms = filter_norms(theta)
         return at * torch.where(norms > 0, theta / norms, 0)
     return at * theta.sign() if penalty == "l1" else torch.zeros_like(theta)
 
@@ -61,44 +64,25 @@ def thin_(groups: list[dict], density: float) -> None:
                 p.mul_(((order < left) * math.sqrt(order.numel() / left)).to(p.device))
 
 
-class _Bregman(torch.optim.Optimizer):
+class _Bregman(dessilbi.Penalised):
     """The step that both share: V goes along a direction, θ is made from V."""
 
-    def __init__(self, params, defaults: dict):
-        super().__init__(params, {**defaults, "penalty": None})
+    allowed = {  # name: (test, in words)
+        **dessilbi.Penalised.allowed,
+        "lam": (lambda v: 0 <= v < math.inf, "a number of at least 0, and finite"),
+        "delta": (lambda v: 0 < v < math.inf, "a number above 0, and finite"),
+    }
 
-    def add_param_group(self, param_group: dict) -> None:
-        super().add_param_group(param_group)
-        try:
-            dessilbi.check(self.param_groups[-1], len(self.param_groups) - 1, ALLOWED)
-        except ValueError:
-            self.param_groups.pop()
-            raise
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        """One step; gives the loss that `closure`, if given, computes. What has no gradient stays as it is."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            penalty, delta = group["penalty"], group["delta"]
-            for p in group["params"]:
-                if p.grad is not None:
-                    state, at = self.state[p], threshold(penalty, group["lam"], p)
-                    if "v" not in state:
-                        state["v"] = p / delta + subgradient(p, at, penalty)
-                    state["v"].sub_(self._direction(p.grad, state, group), alpha=group["lr"])
-                    p.copy_(prox(delta * state["v"], delta * at, penalty))
-        return loss
-
-
-def _mean(state: dict, name: str, gradient: Tensor) -> Tensor:
-    """The running mean `name` of `state`, zero before the first step."""
-    if name not in state:
-        state[name] = torch.zeros_like(gradient)
-    return state[name]
+    def _step_group(self, group: dict) -> None:
+        names, penalty, delta = self._names(group), group["penalty"], group["delta"]
+        for name, p in self._named(group):
+            if p.grad is not None:
+                state, at = self.state[p], threshold(penalty, group["lam"], p)
+                if "v" not in state:
+                    state["v"] = p / delta + subgradient(p, at, penalty)
+                _, gradient, v, *means = self._tensors(name, p, state, names)
+                v.sub_(self._direction(group, gradient, *means), alpha=float(group["lr"]))
+                p.copy_(prox(delta * v, delta * at, penalty))
 
 
 class LinBreg(_Bregman):
@@ -107,10 +91,11 @@ class LinBreg(_Bregman):
     def __init__(self, params, lr, *, lam=1.0, delta=1.0, momentum=0.0):
         super().__init__(params, dict(lr=lr, lam=lam, delta=delta, momentum=momentum))
 
-    def _direction(self, gradient: Tensor, state: dict, group: dict) -> Tensor:
-        if not group["momentum"]:
-            return gradient
-        return _mean(state, "momentum_buffer", gradient).lerp_(gradient, 1 - group["momentum"])
+    def _names(self, group: dict) -> list[str]:
+        return ["v", "momentum_buffer"] if group["momentum"] else ["v"]
+
+    def _direction(self, group: dict, gradient: Tensor, mean: Tensor | None = None) -> Tensor:
+        return gradient if mean is None else mean.lerp_(gradient, 1 - group["momentum"])
 
 
 class AdaBreg(_Bregman):
@@ -119,11 +104,12 @@ class AdaBreg(_Bregman):
     def __init__(self, params, lr, *, lam=1.0, delta=1.0, betas=(0.9, 0.999), eps=1e-8):
         super().__init__(params, dict(lr=lr, lam=lam, delta=delta, betas=betas, eps=eps))
 
-    def _direction(self, gradient: Tensor, state: dict, group: dict) -> Tensor:
-        first, second = group["betas"]
-        state["step"] = state.get("step", 0) + 1
-        mean = _mean(state, "exp_avg", gradient).lerp_(gradient, 1 - first)
-        square = _mean(state, "exp_avg_sq", gradient)
+    def _names(self, group: dict) -> list[str]:
+        return ["v", "exp_avg", "exp_avg_sq", "step"]
+
+    def _direction(self, group: dict, gradient: Tensor, mean: Tensor, square: Tensor, step: Tensor) -> Tensor:
+        (first, second), count = group["betas"], step.add_(1).item()
+        mean.lerp_(gradient, 1 - first)
         square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        scale = (square / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
-        return mean / (1 - first ** state["step"]) / scale
+        scale = (square / (1 - second**count)).sqrt_().add_(group["eps"])
+        return mean / (1 - first**count) / scale

@@ -10,6 +10,8 @@ from torch import nn
 from helpers import bregman, dessilbi, models
 from helpers.bregman import AdaBreg, LinBreg
 
+pytestmark = pytest.mark.filterwarnings("ignore:no parameter has a penalty")
+
 SHAPES = {"group": (5, 2, 3, 3), "l1": (4, 6), None: (7,)}
 
 
@@ -161,3 +163,51 @@ def test_scalars_and_empty_parameters_are_taken(kind, shape):
     parameter.grad = torch.ones(shape)
     optimizer.step()
     assert (parameter < 1).all()
+
+
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
+@pytest.mark.parametrize("spoil, words", [
+    (lambda saved: saved["param_groups"][0].update(lr=math.nan), "lr nan is not allowed: it must be a number"),
+    (lambda saved: saved["param_groups"][0].update(lr=torch.ones(2)), "lr tensor.* is not allowed"),
+    (lambda saved: saved["param_groups"][0].update(penalty=None), "it has weight with penalty None, not"),
+    (lambda saved: saved["param_groups"][0].update(param_names=["other"]), "it has other with penalty l1, not weight"),
+    (lambda saved: saved["state"][0].update(v=torch.ones(4, 5)), "the shape of v is .* for parameter weight"),
+    (lambda saved: saved["state"][0].update(v=torch.full((4, 6), math.nan)), "the v of parameter weight is not finite"),
+], ids=str)  # fmt: skip
+def test_a_state_that_does_not_fit_is_refused_and_nothing_changes(kind, spoil, words):
+    weight = nn.Parameter(double(4, 6))
+    optimizer = kind([{"params": [("weight", weight)], "penalty": "l1"}], lr=0.1, lam=0.1)
+    weight.grad = double(4, 6, seed=1)
+    optimizer.step()
+    saved, before = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(optimizer.state_dict())
+    spoil(saved)
+    with pytest.raises(ValueError, match=f"the state doesn't fit: {words}"):
+        optimizer.load_state_dict(saved)
+    assert optimizer.state_dict()["param_groups"] == before["param_groups"]
+    assert torch.equal(optimizer.state[weight]["v"], before["state"][0]["v"])
+
+
+@pytest.mark.parametrize("kind", [LinBreg, AdaBreg])
+def test_what_no_longer_fits_is_refused(kind):
+    weight = nn.Parameter(torch.ones(4, 6))
+    optimizer = kind([{"params": [("weight", weight)], "penalty": "l1"}], lr=0.1)
+    weight.grad = torch.ones(4, 6)
+    optimizer.step()
+    optimizer.state[weight]["v"] = torch.ones(1, 6)  # it would be broadcast
+    with pytest.raises(ValueError, match="the shape of v is"):
+        optimizer.step()
+    optimizer.state[weight]["v"], weight.grad = torch.ones(4, 6), torch.ones(4, 6).to_sparse()
+    with pytest.raises(ValueError, match="the layout of gradient is torch.sparse_coo for parameter weight"):
+        optimizer.step()
+
+
+def test_filters_whose_squares_overflow_are_shrunk_as_any():
+    filters = torch.tensor([[3e30, -4e30], [3.0, 4.0], [1e-3, 0.0]])
+    torch.testing.assert_close(
+        bregman.prox(filters, 1e30, "group"), torch.tensor([[2.4e30, -3.2e30], [0.0, 0.0], [0.0, 0.0]])
+    )
+    expected = torch.tensor([[1.2, -1.6], [1.2, 1.6], [2.0, 0.0]])
+    torch.testing.assert_close(bregman.subgradient(filters, 2.0, "group"), expected)
+    infinite = torch.tensor([[math.inf, 1.0], [math.nan, 1.0]])
+    shrunk = bregman.prox(infinite, 1.0, "group")
+    assert shrunk[0].tolist() == [math.inf, 1.0] and shrunk[1].isnan().all()
