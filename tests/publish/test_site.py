@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from helpers.publish import build
+from helpers.publish import build, chapters
 from helpers.records import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get in
 def site(tmp_path_factory):
     """The site of the notebooks as they are committed; the PDF has tests of its own."""
     notebooks = [ROOT / "notebooks" / f"{name}.ipynb" for name in PAGES]
-    return build.html(notebooks, tmp_path_factory.mktemp("site"), ROOT / "notebooks").parent
+    return build.html(chapters.read(notebooks), tmp_path_factory.mktemp("site"), ROOT / "notebooks").parent
 
 
 @pytest.fixture(scope="module")
