@@ -24,19 +24,8 @@ ATTRIBUTES = frozenset(
 VOID = ("br", "col", "hr", "img", "wbr")
 SILENT = ("script", "style", "template")  # shown by nobody, content included
 STYLES = CSSSanitizer(
-    allowed_css_properties=[
-        *(
-            "text-align",
-            "vertical-align",
-            "white-space",
-            "width",
-            "min-width",
-            "max-width",
-            "color",
-            "background-color",
-        ),
-        *("font-family", "font-size", "font-style", "font-weight", "text-decoration", "padding", "margin"),
-    ]
+    "background-color color font-family font-size font-style font-weight margin max-width min-width padding text-align "
+    "text-decoration vertical-align white-space width".split()
 )
 FORMULA = re.compile(r"\$([^$\n]+)\$")
 
