@@ -4,9 +4,13 @@ It must never change a notebook, send a request, replace a good report by one th
 
 import ctypes
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from helpers.publish.chapters import MARK, Chapter, ReportError, floats, in_order, read
 from helpers.publish.execute import execute
@@ -46,8 +50,7 @@ def build(
     """
     found = in_order(notebooks)
     _check(output, *([figures] if figures else []))
-    with tempfile.TemporaryDirectory(dir=output, prefix=".new-") as temporary:
-        folder = Path(temporary)
+    with _workplace(output) as folder:
         chapters = read(execute(notebooks, folder / "notebooks") if run else found)
         pdf(chapters, folder, notebooks, target=output)
         html(chapters, folder, notebooks)
@@ -67,12 +70,23 @@ def _check(output: Path, *folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise ReportError(
-                f"can't write to {folder} ({error.strerror}): name others (--output, --figures)"
-            ) from None
+            raise ReportError(f"can't write to {folder} ({error.strerror}): set --output and --figures") from None
     for there, marked in ((output / "html", output / "html" / "index.html"), (output / "report.pdf",) * 2):
         if os.path.lexists(there) and not (marked.is_file() and MARK.encode() in marked.read_bytes()):
             raise ReportError(f"{there} is no report of ours: move it away, or name another folder (--output)")
+
+
+@contextmanager
+def _workplace(output: Path) -> Iterator[Path]:
+    """A folder to make a report in, one at a time; what a killed one left is swept."""
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            for left in output.glob(".new-*"):
+                shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(dir=output, prefix=".new-") as temporary:
+                yield Path(temporary)
+    except Timeout:
+        raise ReportError(f"another report is being made in {output}: wait for it, or name another folder") from None
 
 
 def replace(new: Path, old: Path) -> None:

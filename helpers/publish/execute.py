@@ -1,6 +1,7 @@
 """Runs notebooks, each from a clean kernel of this interpreter, side by side. It must never change a notebook."""
 
 import asyncio
+import atexit
 import os
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ async def _run(notebook, source: Path, threads: int, bar) -> None:
             raise asyncio.CancelledError from None
         where = f"{source.name}, cell {place}" if place else source.name
         raise ReportError(f"{where}: {_reason(error)}") from None
+    finally:
+        atexit.unregister(client._cleanup_kernel)  # which would ask, at the end, for a kernel that did not start
 
 
 def _own_kernel() -> type:
