@@ -205,7 +205,9 @@ def _configuration() -> dict:
             "navbar_persistent": [],  # the search field is in the sidebar
         },
         "html_context": {"default_mode": "auto"},
-        "html_static_path": [str(ASSETS)],
+        "html_static_path": [str(ASSETS / "report.css")],
+        "templates_path": [str(ASSETS)],
+        "html_sidebars": {"**": ["title.html", "search-button-field.html", "sbt-sidebar-nav.html"]},
         "html_css_files": ["report.css"],
         "html_copy_source": False,
         "html_show_copyright": False,
