@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from helpers.publish import build, chapters, markup, paper
-from tests.publish.made import code, result, text, write
+from tests.publish.made import SVG, code, result, text, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 IMAGE = "<img src=http://127.0.0.1:9/y onerror=\"document.title='ran'\">"
@@ -51,7 +51,7 @@ def site(tmp_path_factory):
     write(
         root / "01_hostile.ipynb",
         *cells,
-        code("c", table("x"), caption='\\", panic("ran"), "', alt='\\", panic("ran"), "'),
+        code("c", result(svg=SVG.format(9)), caption="Words.", alt='\\", panic("ran"), "'),
     )
     build.build(root, root / "out", run=False)
     return root / "out"
