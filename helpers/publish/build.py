@@ -1,51 +1,39 @@
 """Publish: turns the notebooks into a site that needs no network (`html/`), a printable `report.pdf` and the figures.
-It must never change a notebook, send a request, or replace a good report by one that failed halfway."""
+It must never change a notebook, send a request, replace a good report by one that failed halfway, or what is no report.
+"""
 
+import ctypes
+import os
+import shutil
 import tempfile
-from base64 import b64decode
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from helpers.publish.chapters import execute, in_order, notebook
+from filelock import FileLock, Timeout
+
+from helpers.publish.chapters import MARK, Chapter, ReportError, floats, in_order, read
+from helpers.publish.execute import execute
 from helpers.publish.paper import pdf
 from helpers.publish.site import html
 from helpers.records import put
 
-# -------------------------------------------------------------------------------- pictures
 
-
-def pictures(notebooks: list[Path], output: Path) -> list[Path]:
-    """Writes each labelled figure of executed notebooks to `output`, as SVG and PNG: `01-best-curves.svg`.
+def pictures(chapters: Iterable[Chapter], output: Path) -> list[Path]:
+    """Writes each labelled figure to `output`, as SVG and PNG: `01-best-curves.svg`.
 
     What a notebook trains as one looks on differs from time to time (tag nbval-ignore-output), and is left out.
     """
     output.mkdir(parents=True, exist_ok=True)
     written = []
-    for path in notebooks:
-        for cell in notebook(path).cells:
-            if cell.metadata.get("label", "").startswith("fig-") and "nbval-ignore-output" not in _tags(cell):
-                stem = f"{path.stem.split('_')[0]}-{cell.metadata['label'].removeprefix('fig-')}"
-                written += [_picture(data, output / stem) for data in _images(cell)]
-    return [path for pair in written for path in pair]
-
-
-def _tags(cell) -> list[str]:
-    return cell.metadata.get("tags", [])
-
-
-def _images(cell) -> list[dict]:
-    return [output.data for output in cell.outputs if "image/png" in output.get("data", {})][:1]
-
-
-def _picture(data: dict, stem: Path) -> list[Path]:
-    png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
-    put(png, b64decode(data["image/png"]))
-    if "image/svg+xml" not in data:
-        return [png]
-    put(svg, "".join(data["image/svg+xml"]).encode())
-    return [png, svg]
-
-
-# -------------------------------------------------------------------------------- all of it
+    for chapter in chapters:
+        for figure in floats([chapter], "Figure"):
+            if figure.label.startswith("fig-") and "nbval-ignore-output" not in figure.tags:
+                stem = f"{chapter.path.stem.split('_')[0]}-{figure.label.removeprefix('fig-')}"
+                for suffix, content in figure.images.items():
+                    written.append(output / f"{stem}{suffix}")
+                    put(written[-1], content)
+    return written
 
 
 def build(
@@ -56,24 +44,70 @@ def build(
 ) -> tuple[Path, Path]:
     """Makes the whole report, from notebooks executed anew if `run`; gives the paths of its site and its PDF.
 
-    The figures go to the folder `figures` too, if one is named. All is made beside `output` first, then
-    moved there: after an error the last good report is still whole.
+    The figures go to the folder `figures` too, if one is named. All is made within `output` first, then put in its
+    place: after an error, or killed, the last good report is still whole. Raises ReportError, before anything is
+    executed, where it can't write or would replace what is no report.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".report-") as temporary:
-        folder = Path(temporary)
-        executed = execute(notebooks, folder / "notebooks") if run else in_order(notebooks)
-        pdf(executed, folder, sources=notebooks)
-        html(executed, folder, sources=notebooks)
+    found = in_order(notebooks)
+    _check(output, *([figures] if figures else []))
+    with _workplace(output) as folder:
+        chapters = read(execute(notebooks, folder / "notebooks") if run else found)
+        pdf(chapters, folder, notebooks, target=output)
+        html(chapters, folder, notebooks)
         if figures:
-            pictures(executed, figures)
-        _replace(folder, output)
+            pictures(chapters, figures)
+        replace(folder / "report.pdf", output / "report.pdf")
+        replace(folder / "html", output / "html")
     return output / "html" / "index.html", output / "report.pdf"
 
 
-def _replace(new: Path, output: Path) -> None:
-    output.mkdir(exist_ok=True)
-    if (output / "html").exists():
-        (output / "html").rename(new / "replaced")
-    (new / "html").rename(output / "html")
-    (new / "report.pdf").replace(output / "report.pdf")
+# -------------------------------------------------------------------------------- what was there
+
+
+def _check(output: Path, *folders: Path) -> None:
+    for folder in (output, *folders):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise ReportError(f"can't write to {folder} ({error.strerror}): set --output and --figures") from None
+    for there, marked in ((output / "html", output / "html" / "index.html"), (output / "report.pdf",) * 2):
+        if os.path.lexists(there) and not (marked.is_file() and MARK.encode() in marked.read_bytes()):
+            raise ReportError(f"{there} is no report of ours: move it away, or name another folder (--output)")
+
+
+@contextmanager
+def _workplace(output: Path) -> Iterator[Path]:
+    """A folder to make a report in, one at a time; what a killed one left is swept."""
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            for left in output.glob(".new-*"):
+                shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(dir=output, prefix=".new-") as temporary:
+                yield Path(temporary)
+    except Timeout:
+        raise ReportError(f"another report is being made in {output}: wait for it, or name another folder") from None
+
+
+def replace(new: Path, old: Path) -> None:
+    """Puts a file or folder in the place of another, which is then where the new one was: whole at any moment."""
+    if not os.path.lexists(old):
+        new.rename(old)
+    elif not _exchange(new, old):
+        aside = new.with_name(f"old-{old.name}")
+        old.rename(aside)
+        try:
+            new.rename(old)
+        except BaseException:
+            aside.rename(old)
+            raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Gives two paths each other's name at once; false where the system has no call for it."""
+    at_working_directory, exchange = -100, 2
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return call(at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other), exchange) == 0

@@ -77,7 +77,9 @@ def folder(tmp_path_factory):
         code("long", long, label="tab-long"),
         code("hidden", result(plain="nobody reads this"), tags=["remove-cell"]),
     )
-    build.build(root / "notebooks", root / "report", run=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESULTS_DIR", str(root / "results"))
+        build.build(root / "notebooks", root / "report", run=False)
     return root
 
 
@@ -178,8 +180,9 @@ def test_figures_stay_vectors(folder):
     assert len(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()) == 2
 
 
-def test_the_report_is_the_same_each_time(folder, printed, tmp_path):
-    again = build.pdf(sorted((folder / "notebooks").glob("*.ipynb")), tmp_path, folder / "notebooks")
+def test_the_report_is_the_same_each_time(folder, printed, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(folder / "results"))
+    again = build.pdf(chapters.read(chapters.in_order(folder / "notebooks")), tmp_path, folder / "notebooks")
     texts = [
         subprocess.run(["pdftotext", path, "-"], capture_output=True).stdout
         for path in (again, folder / "report" / "report.pdf")
@@ -294,11 +297,12 @@ def test_a_failed_build_leaves_the_last_report(folder, tmp_path):
 def test_mistakes_are_named(cells, message, tmp_path):
     title = [] if cells[0].source == "no title" else [new_markdown_cell("# T")]
     with pytest.raises(chapters.ReportError, match=message):
-        build.html([write(tmp_path / "01.ipynb", *title, *cells)], tmp_path)
+        build.html(chapters.read([write(tmp_path / "01.ipynb", *title, *cells)]), tmp_path, tmp_path)
 
 
 def test_a_cell_that_begins_with_a_plus_stays_text():
-    assert "[\\+ κ 20]" in paper._typeset(["| row | n |\n|---|---|\n| + κ 20 | 1 |"])
+    table = "<table><tr><th>row</th></tr><tr><td>+ κ 20</td></tr></table>"
+    assert "[\\+ κ 20]" in paper._typeset([table])
 
 
 def test_no_notebooks(tmp_path):
@@ -312,11 +316,11 @@ def test_labelled_figures_are_kept_as_svg_and_png(tmp_path):
     write(
         tmp_path / "01_first.ipynb",
         new_markdown_cell("# First"),
-        code("kept", figure, label="fig-best-curves"),
-        code("trained live", figure, label="fig-live", tags=["nbval-ignore-output"]),
-        code("nameless", figure),
+        code("kept", figure, label="fig-best-curves", caption="c"),
+        code("trained live", figure, label="fig-live", caption="c", tags=["nbval-ignore-output"]),
+        code("nameless", figure, caption="c"),
     )
-    written = build.pictures([tmp_path / "01_first.ipynb"], tmp_path / "figures")
-    assert [path.name for path in written] == ["01-best-curves.png", "01-best-curves.svg"]
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [path.name for path in written]
-    assert written[1].read_text() == "<svg/>" and written[0].read_bytes().startswith(b"\x89PNG")
+    written = build.pictures(chapters.read([tmp_path / "01_first.ipynb"]), tmp_path / "figures")
+    assert [path.name for path in written] == ["01-best-curves.svg", "01-best-curves.png"]
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {path.name for path in written}
+    assert written[0].read_text() == "<svg/>" and written[1].read_bytes().startswith(b"\x89PNG")

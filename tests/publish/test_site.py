@@ -1,10 +1,11 @@
 """The committed notebooks as a site, in a real browser: pages open whole and quiet, alone, at a desk and on a phone."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from helpers.publish import build
+from helpers.publish import build, chapters
 from helpers.records import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get in
 def site(tmp_path_factory):
     """The site of the notebooks as they are committed; the PDF has tests of its own."""
     notebooks = [ROOT / "notebooks" / f"{name}.ipynb" for name in PAGES]
-    return build.html(notebooks, tmp_path_factory.mktemp("site"), ROOT / "notebooks").parent
+    return build.html(chapters.read(notebooks), tmp_path_factory.mktemp("site"), ROOT / "notebooks").parent
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,32 @@ def tab(browser, request):
     tab.on("console", lambda said: tab.bad.append(said.text) if said.type in ("error", "warning") else None)
     yield tab
     tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(site, tab, scheme):
+    """On a page of each kind; all of them would take minutes."""
+    axe = pytest.importorskip("axe_playwright_python", reason="needs axe-core: pip install axe-playwright-python")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    tab.emulate_media(color_scheme=scheme)
+    for name in ("index", "search", PAGES[0]):
+        tab.goto((site / f"{name}.html").as_uri())
+        tab.evaluate(script)
+        found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        assert [(name, each["id"], each["nodes"][0]["html"]) for each in found] == []
+
+
+@pytest.mark.parametrize("name", ["index", "search", PAGES[0]])
+def test_the_keyboard_shows_where_it_is(site, tab, name):
+    tab.goto((site / f"{name}.html").as_uri())
+    for _ in range(20):
+        tab.keyboard.press("Tab")
+        ringed = """() => {
+            const style = getComputedStyle(document.activeElement)
+            const plain = style.outlineStyle == "none" && style.boxShadow == "none"
+            return document.activeElement == document.body || !plain || document.activeElement.outerHTML
+        }"""
+        assert tab.evaluate(ringed) is True
 
 
 @pytest.mark.parametrize("name", ["index", "search", *PAGES])
