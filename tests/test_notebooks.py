@@ -1,5 +1,6 @@
 """The notebooks as committed: executed, short of cells, without paths of one machine, each figure named and read."""
 
+import ast
 import re
 
 import nbformat
@@ -33,6 +34,34 @@ def test_no_output_is_an_error_or_a_warning(notebook):
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr" or "warning" not in output.text.lower()
+
+
+OLDER = {"04_loss_landscape", "05_dessilbi_mnist", "06_dessilbi_adam"}  # not yet rewritten for these two
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem not in OLDER], ids=lambda path: path.stem)
+def test_a_cell_is_what_a_student_would_write(path):
+    for cell in code(nbformat.read(path, as_version=4)):
+        lines = cell.source.splitlines()
+        assert len(lines) <= 8 and max(map(len, lines)) <= 100, cell.source
+        assert not list(clever(ast.parse(cell.source))), cell.source
+
+
+def clever(tree):
+    """Conditional expressions, and comprehensions inside strings: what a reader would stumble over."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.IfExp):
+            yield node
+        if isinstance(node, ast.JoinedStr):
+            yield from (each for each in ast.walk(node) if isinstance(each, (ast.GeneratorExp, ast.ListComp)))
+
+
+@pytest.mark.parametrize("source, found", [
+    ("x = 1 if y else 2", 1), ("f'{1 if y else 2}'", 1), ("f'{[a for a in b]}'", 1), ("f'{sum(a for a in b)}'", 1),
+    ("rows = [a for a in b]", 0), ("say(f'{gain} points')", 0),
+])  # fmt: skip
+def test_what_is_clever_is_found(source, found):
+    assert len(list(clever(ast.parse(source)))) == found
 
 
 def test_no_cell_is_longer_than_25_lines(notebook):

@@ -17,7 +17,7 @@ from helpers.show import bands, filters
 from helpers.show.comparison import FAR, LITTLE, Comparison, Report, Row
 from helpers.show.filters import CHEAP, CONV3, DEAR
 from helpers.show.grid import Grid
-from helpers.show.text import NORMED, PLAIN, counted, listed, missing, signed
+from helpers.show.text import MISSING, NORMED, PLAIN, counted, listed, missing, signed
 
 DAGGER = "†"  # beside a verdict: the stated setting failed to train, and the nearest that trained was judged
 SWING = 2.0  # points of training accuracy between low and high rates: "widely"; a constant rate shows less than 0.5
@@ -99,8 +99,11 @@ def higher(rows: Comparison, label: str, other: str) -> Part:
 
 
 def little(rows: Comparison, label: str, other: str) -> Part:
-    """That the two differ by at most LITTLE points."""
-    return between(f"within {LITTLE:g} point", rows.gap(label, other), -LITTLE, LITTLE)
+    """That the two differ by at most LITTLE points, or by what the report itself calls little, if that is more."""
+    gap = rows.gap(label, other)
+    stated = MISSING if missing(gap) else gap.reported
+    margin = LITTLE if missing(stated) else max(LITTLE, abs(stated))
+    return between(f"within {margin:.3g} point{'s' * (margin > 1)}", gap, -margin, margin)
 
 
 def no_gain(rows: Comparison, label: str, other: str) -> Part:

@@ -171,6 +171,12 @@ class Row(list[Record]):
         """The series beside each record that has them."""
         return [self.store.arrays(record) for record in self if record.files]
 
+    @property
+    def silent(self) -> Any:
+        """Share of channels that are silent (`probes.silent`) in the layer that has most of them, mean over seeds."""
+        kept = [float(max(series["silent"])) for series in self.series if len(series.get("silent", ()))]
+        return float(np.mean(kept)) if kept else MISSING
+
     # ---------------------------------------------------------------------- curves
 
     def curve(self, name: str) -> Any:

@@ -299,6 +299,23 @@ def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Seq
     return axes
 
 
+def cost(rows: pd.DataFrame) -> Figure:
+    """`tradeoff` on a figure of its own."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), sharey=True)
+    if len(rows):
+        tradeoff(rows, axes)
+    return closed(figure)
+
+
+def live(losses: np.ndarray, window: int = 10) -> Figure:
+    """The training loss of some first steps, each and smoothed."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 2.2))
+    steps(losses, len(losses), "loss", ax, window=window)
+    ax.set_xlabel("step")
+    ax.legend()
+    return closed(figure)
+
+
 NEXT_TO = 6  # points from a mark to its name; from farther off a line leads to it
 
 

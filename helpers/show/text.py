@@ -54,6 +54,10 @@ def _itself(self, *others):
     return self
 
 
+def _twice(self, other):
+    return self, self
+
+
 def _no(self, other) -> bool:
     return False
 
@@ -61,6 +65,8 @@ def _no(self, other) -> bool:
 _ARITHMETIC = "add sub mul truediv floordiv mod pow matmul".split()
 for _name in ("neg", "pos", "abs", "round", "getitem", *_ARITHMETIC, *(f"r{each}" for each in _ARITHMETIC)):
     setattr(_Missing, f"__{_name}__", _itself)
+for _name in ("divmod", "rdivmod"):
+    setattr(_Missing, f"__{_name}__", _twice)
 for _name in ("lt", "le", "gt", "ge"):
     setattr(_Missing, f"__{_name}__", _no)
 

@@ -125,6 +125,8 @@ def test_a_rule_bears_records_without_anything_beside_them(claim):
     ("The kernel", {}, ["holds", "open"]),
     ("The kernel", {"3×3, stride 1": 0.72}, ["does not hold", "holds"]),
     ("Other", {}, ["holds", "open"]),
+    ("DessiLBI ends", {"DessiLBI": 0.697, "SGD": 0.7}, ["open", "holds"]),  # within the report's own 1.18 points
+    ("DessiLBI ends", {"DessiLBI": 0.68, "SGD": 0.7}, ["holds", "does not hold"]),
 ])  # fmt: skip
 def test_rows_are_compared_by_the_margin_of_the_claims_word(words, accuracy, expected):
     assert verdicts(words, accuracy) == expected

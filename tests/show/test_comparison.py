@@ -95,6 +95,18 @@ def test_curves_are_means_over_the_seeds_that_learned():
     assert found.reaches("validation_accuracy", 0.65) == [3, 2] and found.parameters == 1000
 
 
+def test_silent_channels_are_those_of_the_worst_layer():
+    row = made.comparison(OPTIMIZERS, {"Adam": (0.6, 0.8)})["Adam"]
+    row.series = [{"silent": [0.1, 0.3]}, {"silent": [0.5, 0.0]}, {}]
+    assert row.silent == pytest.approx(0.4)
+    row.series = [{}]
+    assert row.silent is MISSING
+
+
+def test_the_first_steps_of_two_rows_are_compared(norm):
+    assert norm.apart("with", "without") == 0
+
+
 def test_the_best_row_is_chosen_on_the_validation_set(norm):
     assert norm.best.label == "with"
 
@@ -117,6 +129,7 @@ def test_what_is_missing_is_a_dash_and_the_caption_says_what_to_run(none):
     assert 'python -m helpers run --table "1.2 batch norm"' in none.caption and "2 rows" in none.caption
     gain, row = none.gap("with", "without"), none["with"]
     assert f"{gain} {gain.reported} {gain.verdict} {row.accuracy} {row.last('train_loss'):.2f}" == "– – – – –"
+    assert none.apart("with", "without") is MISSING
     assert row.argmin("train_loss") is MISSING and none.expected("with") is MISSING and none.best is MISSING
     assert row.arrays["filters"] is MISSING and "no record yet" in none.records() + none.seconds().caption
     assert none.curves("accuracy").axes[0].texts

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+from helpers.experiments import Cyclic
 from helpers.show import text
 from helpers.show.text import (
     MISSING,
@@ -41,6 +42,11 @@ def test_what_is_asked_of_missing_is_missing():
 @pytest.mark.parametrize("spec", ["", ".2f", "+,.3g", ">10", "%"])
 def test_missing_is_written_as_a_dash(spec):
     assert format(MISSING, spec) == str(MISSING) == f"{MISSING.a / 3 + 1:.2f}" == "–"
+
+
+def test_a_schedule_at_a_missing_epoch_is_missing():
+    assert divmod(MISSING, 2) == divmod(2, MISSING) == (MISSING, MISSING)
+    assert Cyclic(high=0.4).rate(0.1, MISSING / 50) is MISSING
 
 
 def test_missing_is_false_empty_and_no_number():
