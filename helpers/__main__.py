@@ -23,6 +23,7 @@ Table = Annotated[str | None, typer.Option(help='One table, by its name or a par
 RowName = Annotated[str | None, typer.Option(help='One row, by its label or a part of it: "cross".')]
 Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; without it, laptop and then paper.")]
 
+MOST_LINES = 10  # of one kind: ten thousand damaged files have one cause
 MOST = 1024  # processes or threads: more than a machine has cores, few enough to be started
 PLACES = "figures/, or OUTPUT/figures for other notebooks or records"
 # What an interruption leaves of a command that does not begin anew.
@@ -51,14 +52,22 @@ def status(
     """Show which rows have a record, their accuracy, and the report's."""
     store = Store(results)
     rows, chosen = experiments.rows(section, table), budgets(budget)
-    known, faults = store.scan()
-    entries = records.status(store, chosen, rows, known)
+    known, faults = scanned = store.scan()
+    entries = records.status(store, chosen, rows, scanned)
     if as_json:
         print(json.dumps(entries, ensure_ascii=False, indent=1))
     else:
         _print_status(entries)
-    for reason in (*faults.values(), *records.orphans(known, store)):
-        print(reason, file=sys.stderr)
+    for line in (*_some([*faults.values()]), *_some(records.orphans(known, store))):
+        print(line, file=sys.stderr)
+    if results is not None and not store.folder.exists():
+        raise typer.Exit(1)
+
+
+def _some(lines: list[str]) -> list[str]:
+    """`lines` about faults, made plain; of many the first ten and how many more there are."""
+    more = [f"… and {len(lines) - MOST_LINES} more of these"] if len(lines) > MOST_LINES else []
+    return [records.plain(line) for line in lines[:MOST_LINES]] + more
 
 
 def _print_status(entries: list[dict]) -> None:
@@ -164,7 +173,7 @@ def verify(section: Section = None, table: Table = None, results: Results = None
         difference = one.verify(record, store)
         if difference:
             bad.append(f"{store.path(record.run)}: {difference}")
-    print("\n".join([*bad, f"{len(chosen)} records verified, {len(bad)} at fault"]))
+    print("\n".join([*_some(bad), f"{len(chosen)} records verified, {len(bad)} at fault"]))
     if bad:
         raise typer.Exit(1)
 
@@ -176,13 +185,22 @@ def complete(results: Results = None) -> None:
 
     from helpers.runner import one
 
-    store = Store(results).prepare()
-    known, _ = store.scan()
+    store = Store(results)
+    if not store.folder.is_dir():
+        raise records.RecordError(f"{store.folder} does not exist: name the folder of the records with --results")
+    known, faults = store.prepare().scan()
     one.revision()  # of the code as it was imported
-    count = 0
+    count, bad = 0, list(faults.values())
     for record in tqdm(known.values(), desc="complete", unit="record", disable=None):
-        count += one.complete(record, store) is not None
-    print(f"{count} of {len(known)} records completed")
+        if faults.keys() & {store.folder / name for name in record.files}:
+            continue
+        try:
+            count += one.complete(record, store) is not None
+        except records.RecordError as error:  # of this record alone
+            bad.append(str(error))
+    print("\n".join([*_some(bad), f"{count} of {len(known)} records completed"]))
+    if bad:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -300,19 +300,36 @@ def _write(
 def complete(record: Record, store: Store) -> Record | None:
     """Adds to a record what is measured of a LeNet's weights, which it keeps, and was not yet when it was made.
 
-    What it holds stays as it is. None, and nothing is written, if it lacks nothing or its weights aren't kept.
+    What it holds stays as it is. None, and nothing is written, if it lacks nothing or its weights aren't kept. Raises
+    RecordError if it is damaged, or another process is at it.
     """
     run = record.run
     if run.model != "LeNet" or store.path(run, ".safetensors").name not in record.files:
         return None
-    arrays, weights = store.arrays(record), store.weights(record)
-    if "pruned_elimination_conv3_test" in arrays:
-        return None
-    model = models.build(run.model, **run.options)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    now = _pruned(model, arrays, data.load_for(run), run, training.Engine())
-    revisions = dict.fromkeys([*record.revision.split(", "), revision()])
-    return store.write(record.model_copy(update={"revision": ", ".join(revisions)}), {**now, **arrays}, weights)
+    with store.claim(run) as mine:
+        if not mine:
+            raise RecordError(f"{store.path(run)} is being made by another process: complete it later")
+        record = store.whole(run)
+        arrays = store.arrays(record)
+        if "pruned_elimination_conv3_test" in arrays:
+            return None
+        now = _pruned(trained(record, store), arrays, data.load_for(run), run, training.Engine())
+        revisions = dict.fromkeys([*record.revision.split(", "), revision()])
+        record = record.model_copy(update={"revision": ", ".join(revisions)})
+        return store.write(record, {**now, **arrays}, store.weights(record))
+
+
+def trained(record: Record, store: Store | None = None) -> torch.nn.Module:
+    """The trained model of a record whose weights are kept, in evaluation mode. Raises RecordError if they are not."""
+    store = store or Store()
+    model = models.build(record.run.model, **record.run.options)
+    weights = {name: torch.from_numpy(array) for name, array in store.weights(record).items()}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # its first line says of which model, the second of what in it
+        reason = " ".join(str(error).split())[:200]
+        raise RecordError(f"{store.path(record.run, '.safetensors')} is refused: {reason}") from None
+    return model.eval()
 
 
 def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray]:

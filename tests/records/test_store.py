@@ -67,7 +67,9 @@ def test_arrays_are_each_readers_own_and_checked_each_time(store):
 
 def test_numbers_that_json_cant_hold_become_null(store):
     history = {name: [math.nan, math.inf] for name in record_of().history}
-    store.write(record_of(history=history, fingerprint=[2.0, -math.inf]))
+    with pytest.raises(ValueError, match="history.train_loss.0.*finite"):
+        record_of(history=history)
+    store.write(record_of(history=records.finite(history), fingerprint=records.finite([2.0, -math.inf])))
     fields = json.loads(store.path(RUN).read_text(), parse_constant=pytest.fail)  # NaN or Infinity would call it
     assert fields["history"]["train_loss"] == [None, None] and fields["fingerprint"] == [2.0, None]
     assert store.read(RUN).seconds == 0
@@ -75,7 +77,7 @@ def test_numbers_that_json_cant_hold_become_null(store):
 
 def test_a_run_is_as_long_as_its_fastest_epoch_says():
     # In the first of these epochs the machine slept for two hours.
-    history = {**record_of().history, "seconds": [7200.0, 30.0, None, 40.0]}
+    history = {name: [0.5] * 4 for name in record_of().history} | {"seconds": [7200.0, 30.0, None, 40.0]}
     assert record_of(history=history).seconds == 4 * 30
 
 
@@ -140,7 +142,7 @@ def test_a_record_of_another_version_is_named_in_one_line(change, reason, store)
     assert reason in fault(store) and "update the code, or" in fault(store)
     with pytest.raises(RecordError) as caught:
         store.read(RUN)
-    assert not caught.value.damaged
+    assert not caught.value.damage
 
 
 def test_files_that_are_no_records_are_named(store):
@@ -169,11 +171,11 @@ def test_a_file_beside_a_record_that_is_damaged_or_missing_is_named(suffix, read
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "is damaged: delete" in fault(store, path.name)
-    with pytest.raises(RecordError, match="is damaged: delete .* and run its row again"):
+    assert "is damaged: run its row again" in fault(store, path.name)
+    with pytest.raises(RecordError, match="is damaged: run its row again"):
         read(store, written)
     path.unlink()
-    assert "is missing: delete" in fault(store, path.name)
+    assert "is missing: run its row again" in fault(store, path.name)
     with pytest.raises(RecordError, match="is missing"):
         read(store, written)
     assert store.read(RUN) == written  # whose own numbers are whole
@@ -388,12 +390,17 @@ def test_damaged_files_set_aside_are_not_lost(store):
     assert store.scan() == ({}, {})
 
 
-def test_a_record_set_aside_takes_its_files_along_and_goes_last(store, monkeypatch):
-    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+@pytest.mark.parametrize("suffix", [".json", ".npz", ".safetensors"])
+def test_what_is_damaged_is_set_aside_and_a_damaged_record_with_all_that_is_its_own(suffix, store, monkeypatch):
+    store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+    store.path(RUN, suffix).write_bytes(b"damaged")
     contents = {path.name: path.read_bytes() for path in store.folder.glob(f"{RUN.name}.*")}
     aside, moved = store.set_aside, []
-    monkeypatch.setattr(store, "set_aside", lambda path: moved.append(path.name) or aside(path))
-    assert store.set_aside_record(RUN) == store.work / f"{RUN.name}.json.damaged"
-    assert moved == [*written.files, f"{RUN.name}.json"]
-    assert {name: (store.work / f"{name}.damaged").read_bytes() for name in moved} == contents
-    assert store.scan() == ({}, {})
+    monkeypatch.setattr(store, "set_aside", lambda path: moved.append(path.suffix) or aside(path))
+    kept = store.set_aside_damaged(RUN)
+    assert moved == ([".npz", ".safetensors", ".json"] if suffix == ".json" else [suffix])  # the record last
+    assert kept[0] == store.work / f"{RUN.name}{suffix}.damaged" and len(kept) == len(moved)
+    assert {path.name: path.read_bytes() for path in kept} == {
+        f"{RUN.name}{each}.damaged": contents[RUN.name + each] for each in moved
+    }
+    assert len(list(store.folder.glob(f"{RUN.name}.*"))) == 3 - len(moved)

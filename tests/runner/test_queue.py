@@ -4,11 +4,13 @@ What happens to a process happens to a real one, forked from a server that has t
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -119,6 +121,18 @@ def child_runs(folder, arguments, moment=None, largest_file=None) -> None:
     # One thread, as undisturbed: with more, sums are added up in another order.
     sys.argv = ["helpers", "run", "--budget", "laptop", "--threads", "1", "--results", str(folder), *arguments]
     sys.exit(__main__.main())
+
+
+def pruned(*arguments) -> dict[str, np.ndarray]:
+    """In place of what takes seconds."""
+    return {"pruned_elimination_conv3_test": np.ones(20, np.float32)}
+
+
+def child_completes(folder, moment) -> None:
+    begin(folder, moment)
+    one._pruned = pruned
+    store = Store(folder)
+    one.complete(store.read(PATH), store)
 
 
 def start(target, *arguments):
@@ -272,6 +286,80 @@ def test_a_record_that_keeps_its_weights_is_completed(store, monkeypatch):
     assert all(np.array_equal(arrays[name], before[0][name]) for name in new)
     assert one.complete(completed, store) is None  # it lacks nothing any more
     assert one.complete(older[1], store) is None and store.read(DIGITS) == older[1]  # no weights, nothing to measure
+
+
+@pytest.fixture(scope="module")
+def incomplete(tmp_path_factory):
+    """A folder with the record of PATH and its weights, as it was before it was measured what each filter is worth."""
+    store = Store(tmp_path_factory.mktemp("incomplete") / "results")
+    with pytest.MonkeyPatch.context() as patch:
+        declare(patch.setattr)
+        patch.setattr(experiments.plan, "KEPT", {PATH})
+        (record,) = runner.work([PATH], store)
+    arrays = {name: values for name, values in store.arrays(record).items() if "elimination" not in name}
+    store.write(record.model_copy(update={"revision": "0123456789ab"}), arrays, store.weights(record))
+    return store.folder
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.folder.glob("LeNet*")}
+
+
+@pytest.mark.parametrize("place, least", [("written", 8), ("renamed", 5)])
+def test_a_completion_killed_at_any_moment_leaves_all_of_the_old_or_all_of_the_new(
+    place, least, incomplete, store, monkeypatch
+):
+    monkeypatch.setattr(one, "_pruned", pruned)
+    shutil.copytree(incomplete, store.folder)
+    old, before = store.whole(PATH), contents(store)
+    new = one.complete(old, store)
+    after = contents(store)
+    for count in itertools.count(1):
+        shutil.rmtree(store.folder)
+        shutil.copytree(incomplete, store.folder)
+        code = finish(start(child_completes, store.folder, (place, count, "kill")))
+        if code == 0:  # there is no such operation any more
+            break
+        os.remove(f"{store.folder}.moment")
+        found = store.whole(PATH)
+        assert found in (old, new) and store.scan() == ({PATH.name: found}, {})
+        assert ("pruned_elimination_conv3_test" in store.arrays(found)) == (found == new)
+        assert [each["state"] for each in records.status(store, ["paper"], [experiments.Row("1", "", "", PATH)])] == [
+            "done"
+        ]
+        store.prepare()
+        assert contents(store) == (after if found == new else before) and not list(store.work.glob("LeNet*.new*"))
+        one.complete(found, store)
+        assert contents(store) == after and not list(store.folder.rglob("*.part"))
+    assert count > least
+
+
+def test_a_record_that_another_process_is_at_is_not_completed(incomplete, store):
+    shutil.copytree(incomplete, store.folder)
+    record, before = store.read(PATH), contents(store)
+    with store.claim(PATH), pytest.raises(RecordError, match=f"{PATH.name}.json is being made by another process"):
+        one.complete(record, store)
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("damage", ["damaged", "missing"])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_record_with_a_file_beside_it_at_fault_is_stale_and_made_again(
+    suffix, damage, incomplete, store, monkeypatch, capsys
+):
+    monkeypatch.setattr(experiments.plan, "KEPT", {PATH})
+    shutil.copytree(incomplete, store.folder)
+    path, row = store.path(PATH, suffix), experiments.Row("1", "small", "path", PATH)
+    path.unlink() if damage == "missing" else path.write_bytes(b"damaged")
+    assert [each["state"] for each in records.status(store, ["paper"], [row])] == ["stale"]
+    assert runner.pending([row], ["paper"], store) == [PATH] and not runner.is_made(PATH, store)
+    with pytest.raises(RecordError, match=f"{suffix} is {damage}: run its row again"):
+        one.complete(store.read(PATH), store)
+    runner.work([PATH], store)
+    told = f"{path} is {damage}: {f'kept as {store.work / path.name}.damaged, ' * (damage == 'damaged')}the run is made"
+    assert capsys.readouterr().err.startswith(told)
+    assert store.scan()[1] == {} and runner.pending([row], ["paper"], store) == []
+    assert "pruned_elimination_conv3_test" in store.arrays(store.read(PATH))
 
 
 def test_silent_units_are_looked_for_on_validation_images(store, monkeypatch):
@@ -561,7 +649,9 @@ def test_a_damaged_record_is_set_aside_and_made_again(store, undisturbed, capsys
     capsys.readouterr()
     runner.work([DIGITS], store)
     told, _ = capsys.readouterr().err.splitlines()
-    assert told.startswith(f"{path} is damaged (its checksum does not fit its content) and can't be read: kept as")
+    assert told.startswith(
+        f"{path} is damaged or no record (its checksum does not fit its content): kept as {store.work}"
+    )
     assert (store.work / f"{path.name}.damaged").exists()
     assert (store.work / f"{DIGITS.name}.npz.damaged").read_bytes() == series
     assert_same(DIGITS, store, undisturbed)
@@ -571,7 +661,7 @@ def test_a_damaged_record_is_set_aside_and_made_again(store, undisturbed, capsys
 def test_a_record_that_cant_be_read_but_may_be_whole_is_left_alone(reason, store, monkeypatch):
     runner.work([DIGITS], store)
     before = {path.name: path.read_bytes() for path in store.folder.glob(f"{DIGITS.name}.*")}
-    original = records.store._read
+    original = records.store.read
 
     def read(path):
         if path == str(store.path(DIGITS)):
@@ -579,7 +669,7 @@ def test_a_record_that_cant_be_read_but_may_be_whole_is_left_alone(reason, store
         return original(path)
 
     if reason == "Permission denied":
-        monkeypatch.setattr(records.store, "_read", read)
+        monkeypatch.setattr(records.store, "read", read)
     else:  # written by newer code
         body = store.path(DIGITS).read_bytes().rpartition(records.MARK)[0] + b'\n "shine": 1,'
         before[f"{DIGITS.name}.json"] = body + records.MARK + records.store._ending(body)
