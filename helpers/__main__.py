@@ -183,13 +183,13 @@ def complete(results: Results = None) -> None:
     """Measure of kept weights what was not measured yet when their records were made."""
     from tqdm import tqdm
 
-    from helpers.runner import one
+    from helpers.runner import one, provenance
 
     store = Store(results)
     if not store.folder.is_dir():
         raise records.RecordError(f"{store.folder} does not exist: name the folder of the records with --results")
     known, faults = store.prepare().scan()
-    one.revision()  # of the code as it was imported
+    provenance.revision()  # of the code as it was imported
     count, bad = 0, list(faults.values())
     for record in tqdm(known.values(), desc="complete", unit="record", disable=None):
         if faults.keys() & {store.folder / name for name in record.files}:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from helpers import data, experiments, records, training
 from helpers.experiments import Run
 from helpers.records import Record, RecordError, Selection, Store
-from helpers.runner import one
+from helpers.runner import one, progress, provenance
 from helpers.runner.one import Interrupted, Settings
 
 
@@ -54,7 +54,7 @@ def work(runs: list[Run], store: Store, settings: Settings = Settings()) -> list
     when asked to stop, RecordError at the end if a run can't be made for want of what it starts from, or because it has
     a record that can't be read but may be whole.
     """
-    one.revision()  # of the code as it was imported: the first of `runs` may have to wait
+    provenance.revision()  # of the code as it was imported: the first of `runs` may have to wait
     made, left, threads = [], list(runs), torch.get_num_threads()
     try:
         with stop_signal(settings.deadline) as stop:
@@ -80,7 +80,7 @@ def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], 
         if not one.is_good(record):
             if damage:
                 kept = ", ".join(map(str, store.set_aside_damaged(run)))
-                one.tell(f"{damage}: {f'kept as {kept}, ' * bool(kept)}the run is made again")
+                progress.tell(f"{damage}: {f'kept as {kept}, ' * bool(kept)}the run is made again")
             made.append(one.make(run, store, settings, stop))
             say(made[-1])
         store.checkpoint(run).unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def say(record: Record) -> None:
     """A line on what came out of a run."""
     accuracy = record.test and f"test accuracy {record.test.accuracy:.4f}"
     outcome = accuracy or f"diverged at step {record.diverged_at}"
-    one.tell(f"{record.run.name}: {outcome}, {record.seconds:.0f} s, {record.engine['precision']}")
+    progress.tell(f"{record.run.name}: {outcome}, {record.seconds:.0f} s, {record.engine['precision']}")
 
 
 @contextlib.contextmanager
@@ -299,10 +299,10 @@ def obtain_tables(
                 wanted = [experiments.Row("", name, label, run) for label, run in rows.items()]
                 runs += pending(wanted, [selection.budget], store.prepare())
         if runs := list(dict.fromkeys(runs)):
-            one.tell(f"{experiments.outlook(runs)}; interrupted, it keeps what is finished")
+            progress.tell(f"{experiments.outlook(runs)}; interrupted, it keeps what is finished")
             work(runs, store, Settings(threads=torch.get_num_threads(), bar=0))
     except (Interrupted, KeyboardInterrupt) as stopped:
-        one.tell(f"{str(stopped) or 'interrupted'}: what is finished is kept; run the cell again to go on")
+        progress.tell(f"{str(stopped) or 'interrupted'}: what is finished is kept; run the cell again to go on")
     except (experiments.UnknownName, RecordError, data.DataError) as error:
         line = f"{type(error).__name__}: {error}"
         error._render_traceback_ = lambda: [line]  # all that Jupyter shows of it

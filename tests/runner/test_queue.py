@@ -14,7 +14,6 @@ import shutil
 import signal
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ import torch
 from helpers import __main__, data, experiments, records, runner, training
 from helpers.experiments import Run
 from helpers.records import RecordError, Store
-from helpers.runner import one
+from helpers.runner import engines, one, progress, provenance
 
 # Dropout and augmentation, so that every random state matters.
 NET = Run(model="MyNet", options={"hidden": 16, "dropout": 0.3}, loss="nll", lr=0.05, momentum=0.5,
@@ -31,7 +30,7 @@ NET = Run(model="MyNet", options={"hidden": 16, "dropout": 0.3}, loss="nll", lr=
 DIGITS = Run(data="mnist", model="LeNet", lr=0.05, momentum=0.5, epochs=3, batch_size=16, images=64)
 ROWS = {"a": DIGITS, "b": experiments.replace(DIGITS, lr=0.02), "c": experiments.replace(DIGITS, momentum=0.9)}
 BROKEN = experiments.replace(DIGITS, lr=1e30)
-REVISION = one.revision  # which all other tests replace
+REVISION = provenance.revision  # which all other tests replace
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["helpers.__main__", "helpers.runner", "pytest"])
@@ -49,7 +48,7 @@ def tiny(name: str, root=None, validation="held_out") -> data.Dataset:
 def declare(patch) -> None:
     patch(data, "load", tiny)
     patch(data, "fetch", lambda name, root=None: None)
-    patch(one, "revision", lambda: "revision")  # two processes a record
+    patch(provenance, "revision", lambda: "revision")  # two processes a record
     patch(experiments.tables, "SECTIONS", {"1": {"small": ROWS}})
 
 
@@ -279,7 +278,7 @@ def test_a_record_that_keeps_its_weights_is_completed(store, monkeypatch):
         for record, arrays in zip(made, before)
     ]
     completed = one.complete(older[0], store)
-    assert completed == store.read(PATH) and completed.revision == f"0123456789ab, {one.revision()}"
+    assert completed == store.read(PATH) and completed.revision == f"0123456789ab, {provenance.revision()}"
     assert completed.weights == made[0].weights and one.verify(completed, store) is None
     arrays = store.arrays(completed)
     assert arrays.keys() == before[0].keys() and arrays["silent"].tolist() == [0]  # nothing is measured again
@@ -549,6 +548,40 @@ def half_done(store: Store, run: Run = NET) -> dict:
     return torch.load(store.checkpoint(run), weights_only=True)
 
 
+def changed(*place: str, to):
+    """A change of a checkpoint: what stands at `place` becomes `to`."""
+
+    def change(state: dict) -> None:
+        for name in place[:-1]:
+            state = state[name]
+        state[place[-1]] = to
+
+    return change
+
+
+HOSTILE = {
+    "a million threads": changed("engine", "threads", to=10**6),
+    "threads of another type": changed("engine", "threads", to="2"),
+    "another device": changed("engine", "device", to="meta"),
+    "a device of another type": changed("engine", "device", to=[1]),
+    "another precision": changed("engine", "precision", to="float16"),
+    "no engine": changed("engine", to=None),
+    "history of another type": changed("history", to=5),
+    "history without a series": changed("history", to={}),
+    "history too long": changed("history", "seconds", to=[1.0] * 9),
+    "history of words": changed("history", "train_loss", to=["low"]),
+    "a step of another type": changed("step", to="4"),
+    "a step too far": changed("step", to=10**9),
+    "a step before the first": changed("step", to=-1),
+    "seconds of another type": changed("seconds", to="1"),
+    "endless seconds": changed("seconds", to=float("inf")),
+    "fewer losses": changed("losses", to=torch.zeros(1)),
+    "a fingerprint of another type": changed("fingerprint", to="2.3"),
+    "revisions of another type": changed("revisions", to=[1]),
+    "another momentum": lambda state: state["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(7)),
+}
+
+
 def spoilt(kind: str, path, state: dict) -> None:
     content = bytearray(path.read_bytes())
     if kind == "cut short":
@@ -567,12 +600,18 @@ def spoilt(kind: str, path, state: dict) -> None:
     elif kind == "wrong shapes":
         state["model"] = {name: tensor[:1] for name, tensor in state["model"].items() if tensor.ndim}
         torch.save(state, path)
+    elif kind in HOSTILE:
+        HOSTILE[kind](state)
+        torch.save(state, path)
+    elif kind == "pipe":
+        path.unlink()
+        os.mkfifo(path)
     else:
         torch.save({**state, "origin": {**state["origin"], kind: "another"}}, path)
 
 
 KINDS = ["cut short", "one bit", "empty", "pickled object", "plain pickle", "no checkpoint", "wrong shapes", "run",
-         "torch", "recipe"]  # fmt: skip
+         "torch", "recipe", "pipe", *HOSTILE]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -584,6 +623,43 @@ def test_a_checkpoint_that_cant_be_used_is_named_and_set_aside(kind, store, undi
     assert len(told) == 1 and str(store.checkpoint(NET)) in told[0] and "the run starts again" in told[0]
     assert (store.work / f"{NET.name}.pt.damaged").exists() and not (tmp_path / "intruded").exists()
     assert_same(NET, store, undisturbed)
+
+
+def test_a_checkpoint_from_a_device_that_is_not_here_is_kept_and_told(store):
+    state = half_done(store)
+    for device in ("cuda", "cuda:7"):
+        changed("engine", "device", to=device)(state)
+        torch.save(state, store.checkpoint(NET))
+        with pytest.raises(RecordError, match=f"{NET.name} was begun on {device}, which is not here: go on there, or"):
+            runner.work([NET], store)
+        assert store.checkpoint(NET).exists()
+
+
+@pytest.mark.parametrize("name, value", [("previous", [torch.zeros(3)]), ("previous", 5), ("kept", [[1, 2]])])
+def test_what_probes_keep_is_looked_at_before_it_is_used(name, value, store, undisturbed, capsys):
+    steps = []
+    with store.claim(PROBED), pytest.raises(runner.Interrupted):
+        one.make(PROBED, store, stop=lambda: steps.append(1) or len(steps) == 4)
+    state = torch.load(store.checkpoint(PROBED), weights_only=True)
+    state["probes"]["surface" if name == "kept" else "gradient_change"][name] = value
+    torch.save(state, store.checkpoint(PROBED))
+    runner.work([PROBED], store)
+    assert "the run starts again" in capsys.readouterr().err
+    assert_same(PROBED, store, undisturbed)
+
+
+def test_a_checkpoint_that_its_finished_run_left_is_swept(store, undisturbed):
+    half_done(store)
+    checkpoint = store.checkpoint(NET).read_bytes()
+    runner.work([NET], store)
+    for sweep in (store.prepare, lambda: runner.work([NET], store)):
+        store.checkpoint(NET).write_bytes(checkpoint)  # killed after the record was written, before this was removed
+        sweep()
+        assert_same(NET, store, undisturbed)
+    store.checkpoint(NET).write_bytes(checkpoint)
+    store.path(NET, ".npz").write_bytes(b"damaged")
+    store.prepare()
+    assert store.checkpoint(NET).exists()  # the run has to be made again, and need not from its start
 
 
 @pytest.mark.parametrize("precision, told", [("auto", 0), ("float32", 0), ("bfloat16", 1)])
@@ -614,22 +690,24 @@ def test_a_checkpoint_from_before_it_named_its_origin_is_continued(store, undist
 def test_a_run_that_goes_on_under_another_revision_names_both(
     known, then, named, store, undisturbed, monkeypatch, capsys
 ):
-    monkeypatch.setattr(one, "revision", lambda: "a")
+    monkeypatch.setattr(provenance, "revision", lambda: "a")
     state = half_done(store)
     if not known:  # a checkpoint from before it named them
         del state["revisions"]
         torch.save(state, store.checkpoint(NET))
-    monkeypatch.setattr(one, "revision", lambda: then)
+    monkeypatch.setattr(provenance, "revision", lambda: then)
     (record,) = runner.work([NET], store)
     assert record.revision == named and "starts again" not in capsys.readouterr().err
     assert_same(NET, store, undisturbed)
 
 
 def test_the_revision_is_that_of_the_code_that_was_imported(store, monkeypatch):
-    monkeypatch.setattr(one, "revision", functools.cache(REVISION.__wrapped__))
+    monkeypatch.setattr(provenance, "revision", functools.cache(REVISION.__wrapped__))
     head = ["a"]
-    monkeypatch.setattr(one.subprocess, "run", lambda command, **options: SimpleNamespace(
-        stdout=head[0] if "rev-parse" in command else ""))  # fmt: skip
+    said = {"rev-parse": str(records.ROOT).encode(), "ls-files": b"helpers/__init__.py", "status": b""}
+    monkeypatch.setattr(
+        provenance, "_git", lambda what, *more: head[0].encode() if "HEAD" in more else said[what]
+    )  # fmt: skip
     original = training.Trainer.step_on
 
     def step_on(*arguments, **options):
@@ -733,26 +811,33 @@ def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
     monkeypatch.setattr(training, "choose_engine", lambda *options: timed.append(options) or training.Engine())
     run = experiments.replace(DIGITS, images=None)
     for bar, deadline in ((None, None), (0, 1e12), (1, 2e12)):
-        one._engine(run, store, runner.Settings(bar=bar, deadline=deadline))
+        engines.choose(run, store, runner.Settings(bar=bar, deadline=deadline))
     assert len(timed) == 1
-    (store.work / "engines.json").write_text("[1]")
-    one._engine(run, store, runner.Settings())
-    assert len(timed) == 2
+    ((key, engine),) = json.loads((store.work / "engines.json").read_text()).items()
+    hostile = (
+        [{**engine, "threads": threads} for threads in (10**6, 0, "2", True, None)]
+        + [{**engine, "device": "meta"}, {**engine, "fused": 1}, {**engine, "precision": []}, 5, [engine], {}]
+    )  # fmt: skip
+    contents = ["[1]", "5", "", "[" * 10**6, *(json.dumps({key: each}) for each in hostile)]
+    for count, content in enumerate(contents, 2):
+        (store.work / "engines.json").write_text(content)
+        engines.choose(run, store, runner.Settings())
+        assert len(timed) == count, content[:80]
 
 
 def test_an_engine_chosen_among_fewer_is_timed_again(store, monkeypatch):
     run, path = experiments.replace(DIGITS, images=None), store.work / "engines.json"
     monkeypatch.setattr(training, "choose_engine", lambda *options: training.Engine())
-    one._engine(run, store, runner.Settings())
+    engines.choose(run, store, runner.Settings())
     ((described, engine),) = json.loads(path.read_text()).items()
     del engine["convolutions"]
     path.write_text(json.dumps({described: engine}))
     monkeypatch.setattr(training, "choose_engine", lambda *options: training.Engine(threads=7))
-    assert one._engine(run, store, runner.Settings()).threads == 7
+    assert engines.choose(run, store, runner.Settings()).threads == 7
 
 
 def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
-    monkeypatch.setattr(one, "PLAIN", {**one.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
+    monkeypatch.setattr(progress, "PLAIN", {**progress.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
     runner.work([experiments.replace(DIGITS, epochs=8)], store)
     out = capsys.readouterr().err
     assert not set(out) & {"\r", "\x1b"}
@@ -762,9 +847,9 @@ def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
 def test_on_a_terminal_a_bar_shows_loss_accuracy_and_time_left(store, capsys):
     trainer = training.Trainer(DIGITS, training.Engine(), 25)
     trainer.step = 25
-    with one._bar(DIGITS, trainer, 25, 0) as tick:
+    with progress.bar(DIGITS, trainer, 25, 0) as tick:
         tick(trainer)
-        one.tqdm._instances.copy().pop().refresh()
+        progress.tqdm._instances.copy().pop().refresh()
     out = capsys.readouterr().err
     assert "\r" in out and "loss=0.000" in out and "accuracy=0.000" in out and "<" in out
 
