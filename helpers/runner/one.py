@@ -292,14 +292,16 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: traini
 
 
 def verify(record: Record, store: Store) -> str | None:
-    """Replays the first steps of `record` and compares; gives back what differs, or None."""
+    """Replays the first steps of `record` and compares; gives back what differs, or None. Raises DataError."""
     if record.stale:
         return f"made by recipe {record.recipe}, the code is at {records.store.RECIPE}: run its row again"
+    dataset = data.load_for(record.run)
     try:
-        given = inputs(record.run, store)
+        now = training.fingerprint(record.run, dataset, **inputs(record.run, store))
     except RecordError as error:
         return str(error)
-    now = training.fingerprint(record.run, data.load_for(record.run), **given)
+    except Exception as error:  # of a run that can't be trained: it is told, and the others are verified all the same
+        return f"can't be replayed ({records.first_line(error) or type(error).__name__}): move it away"
     then = record.fingerprint
     if len(now) != len(then):
         return f"its fingerprint has {len(then)} losses, the code makes {len(now)}"

@@ -868,6 +868,22 @@ def test_verify_replays_the_first_steps(store, chain):
     assert "which has no record" in one.verify(store.read(second), store)
 
 
+@pytest.mark.parametrize("changes, reason", [
+    ({"optimizer": "dessilbi", "penalized": ("nothing",)}, "can't be replayed ('nothing' is no convolution or linear"),
+    ({"schedule": {"kind": "exponential", "every": 1e-9, "factor": 0.5}}, "loss at step"),
+    ({"schedule": {"kind": "steps", "at": [0.0] * 100, "factor": 1000}}, "loss at step"),
+    ({"schedule": {"kind": "cyclic", "high": 1e30, "up": 1e-9, "down": 1e-9}}, "loss at step"),
+    ({"optimizer": "adam", "momentum": 0, "lr": 1e30, "weight_decay": 1e30, "seed": 2**63 - 1}, "loss at step"),
+    ({"optimizer": "dessilbi", "lr": 1e30, "kappa": 1e30, "mu": 1e30, "weight_decay": 1e30}, "loss at step"),
+    ({"epochs": 1000, "batch_size": 1, "images": 100_000}, "loss at step"),
+])  # fmt: skip
+def test_verify_names_a_record_of_a_run_that_nobody_would_make_and_goes_on(changes, reason, store):
+    (record,) = runner.work([DIGITS], store)
+    run = Run(**{**dict(DIGITS), **changes})
+    hostile = record.model_copy(update={"run": run, "fingerprint": [1.0] * 5})
+    assert one.verify(hostile, store).startswith(reason)
+
+
 def test_verify_allows_for_steps_that_rounding_turns_around(store):
     """Adam's first step is as long as the rate whatever the gradient: where that is nearly 0, its sign is chance."""
     for optimizer, passes in (("adam", True), ("sgd", False)):
