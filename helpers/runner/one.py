@@ -36,8 +36,8 @@ class Interrupted(RuntimeError):
 class Settings:
     """How runs are made here.
 
-    `deadline` is a time.time(). `bar`: the line of the terminal for the progress bar; None where there is no terminal,
-    so that a line of text now and then has to do.
+    `deadline`: a time.monotonic() of this machine, which no setting of its clock moves. `bar`: the line of the terminal
+    for the progress bar; None where there is no terminal, so that a line of text now and then has to do.
     """
 
     device: str = "cpu"

@@ -152,7 +152,7 @@ def stop_signal(deadline: float | None = None):
         asked.append(number)
 
     def stop() -> bool:
-        late = deadline is not None and time.time() > deadline
+        late = deadline is not None and time.monotonic() > deadline
         return bool(asked) or late or not (parent is None or parent.is_alive())
 
     previous = {}
