@@ -26,7 +26,7 @@ from benchmarks import (
 )
 from benchmarks.measure import NotHere
 from helpers.records import RecordError
-from helpers.runner import one
+from helpers.runner import provenance
 
 MODULES = (optimizer, training, profiles, kernels, rounding, pruned, batches, records, table, memory)
 PARTS = {name: part for module in MODULES for name, part in module.PARTS.items()}
@@ -50,10 +50,10 @@ def instructions() -> str | None:
 
 def measure(parts: dict, repeats: int, path) -> dict[str, str]:
     """Measures `parts`, with a bar, and writes after each; gives the reasons of those that could not be measured."""
-    machine = {**one.machine(), "instructions": instructions()}
+    machine = {**provenance.machine(), "instructions": instructions()}
     if held_to := os.environ.get("ONEDNN_MAX_CPU_ISA"):
         machine["held_to"] = held_to
-    provenance = {"machine": machine, "revision": one.revision(), "repeats": repeats}
+    origin = {"machine": machine, "revision": provenance.revision(), "repeats": repeats}
     known, failed = results.read(path), {}
     with tqdm(parts.items(), desc="benchmarks", unit="part") as bar:
         for name, part in bar:
@@ -67,7 +67,7 @@ def measure(parts: dict, repeats: int, path) -> dict[str, str]:
             except Exception as error:  # the other parts are worth having all the same
                 failed[name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 continue
-            part = {**measured, **provenance, "took": time.monotonic() - started}
+            part = {**measured, **origin, "took": time.monotonic() - started}
             known[name] = results.added(part, known.get(name))
             order = [each for each in (*PARTS, *known) if each in known]
             results.write({each: known[each] for each in dict.fromkeys(order)}, path)

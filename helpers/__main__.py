@@ -1,5 +1,8 @@
 """The command line: `python -m helpers COMMAND`. It only asks and answers; every error a user can make is one line."""
 
+import codecs
+import errno
+import io
 import json
 import math
 import os
@@ -23,6 +26,8 @@ Table = Annotated[str | None, typer.Option(help='One table, by its name or a par
 RowName = Annotated[str | None, typer.Option(help='One row, by its label or a part of it: "cross".')]
 Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; without it, laptop and then paper.")]
 
+LARGEST_README = 2**24
+MOST_LINES = 10  # of one kind: ten thousand damaged files have one cause
 MOST = 1024  # processes or threads: more than a machine has cores, few enough to be started
 PLACES = "figures/, or OUTPUT/figures for other notebooks or records"
 # What an interruption leaves of a command that does not begin anew.
@@ -51,14 +56,23 @@ def status(
     """Show which rows have a record, their accuracy, and the report's."""
     store = Store(results)
     rows, chosen = experiments.rows(section, table), budgets(budget)
-    known, faults = store.scan()
-    entries = records.status(store, chosen, rows, known)
+    known, faults = scanned = store.scan()
+    entries = records.status(store, chosen, rows, scanned)
     if as_json:
-        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        encoding = codecs.lookup(sys.stdout.encoding or "ascii").name
+        print(json.dumps(entries, ensure_ascii=encoding != "utf-8", indent=1))
     else:
         _print_status(entries)
-    for reason in (*faults.values(), *records.orphans(known, store)):
-        print(reason, file=sys.stderr)
+    for line in (*_some([*faults.values()]), *_some(records.orphans(known, store))):
+        print(line, file=sys.stderr)
+    if results is not None and not store.folder.exists():
+        raise typer.Exit(1)
+
+
+def _some(lines: list[str]) -> list[str]:
+    """`lines` about faults, made plain; of many the first ten and how many more there are."""
+    more = [f"… and {len(lines) - MOST_LINES} more of these"] if len(lines) > MOST_LINES else []
+    return [records.plain(line) for line in lines[:MOST_LINES]] + more
 
 
 def _print_status(entries: list[dict]) -> None:
@@ -107,10 +121,11 @@ def run(
         return
     if engine == "local":
         workers, threads = runner.share(len(runs), device, workers, threads)
-    deadline = None if minutes is None else time.time() + 60 * minutes
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
     together = f"{workers} at a time" if workers else "as many at a time as Ray has room for"
     print(f"{experiments.outlook(runs)}, {together}, into {store.folder}", file=sys.stderr)
     settings = runner.Settings(device, threads or 1, precision, deadline, 0 if sys.stderr.isatty() else None)
+    late = False
     try:
         if engine == "ray":
             from helpers.runner import cluster
@@ -119,11 +134,16 @@ def run(
         else:
             runner.work_together(runs, store, workers, settings)
     except runner.Interrupted as stopped:
-        if deadline is None or time.time() < deadline:
+        late = deadline is not None and time.monotonic() >= deadline
+        if not late:
             raise
         print(f"{stopped}: the {minutes:g} minutes are over; the same command goes on from here", file=sys.stderr)
     left = len(runner.pending(rows, chosen, store))
-    print(f"{len(runs) - left} of {len(runs)} runs have their record now", file=sys.stderr)
+    told = f"{len(runs) - left} of {len(runs)} runs have their record now"
+    if left and not late:
+        print(f"{told}; another process is at the others: when it has ended, the same command goes on", file=sys.stderr)
+        raise typer.Exit(1)
+    print(told, file=sys.stderr)
 
 
 def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -164,7 +184,7 @@ def verify(section: Section = None, table: Table = None, results: Results = None
         difference = one.verify(record, store)
         if difference:
             bad.append(f"{store.path(record.run)}: {difference}")
-    print("\n".join([*bad, f"{len(chosen)} records verified, {len(bad)} at fault"]))
+    print("\n".join([*_some(bad), f"{len(chosen)} records verified, {len(bad)} at fault"]))
     if bad:
         raise typer.Exit(1)
 
@@ -174,15 +194,24 @@ def complete(results: Results = None) -> None:
     """Measure of kept weights what was not measured yet when their records were made."""
     from tqdm import tqdm
 
-    from helpers.runner import one
+    from helpers.runner import one, provenance
 
-    store = Store(results).prepare()
-    known, _ = store.scan()
-    one.revision()  # of the code as it was imported
-    count = 0
+    store = Store(results)
+    if not store.folder.is_dir():
+        raise records.RecordError(f"{store.folder} does not exist: name the folder of the records with --results")
+    known, faults = store.prepare().scan()
+    provenance.revision()  # of the code as it was imported
+    count, bad = 0, list(faults.values())
     for record in tqdm(known.values(), desc="complete", unit="record", disable=None):
-        count += one.complete(record, store) is not None
-    print(f"{count} of {len(known)} records completed")
+        if faults.keys() & {store.folder / name for name in record.files}:
+            continue
+        try:
+            count += one.complete(record, store) is not None
+        except records.RecordError as error:  # of this record alone
+            bad.append(str(error))
+    print("\n".join([*_some(bad), f"{count} of {len(known)} records completed"]))
+    if bad:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -210,6 +239,7 @@ def report(
     from helpers.publish import build
     from helpers.show import overview
 
+    notebooks, output, figures = _home(notebooks), _home(output), figures and _home(figures)
     # Other notebooks, records or budgets must not replace the repository's figures and tables.
     own = notebooks.resolve() == records.ROOT / "notebooks" and Store().folder.resolve() == records.ROOT / "results"
     own = own and not os.environ.get("REPORT_BUDGET")
@@ -224,6 +254,9 @@ def readme(path: Annotated[Path, typer.Argument(help="The README.")] = records.R
     """Bring the README's tables up to date with the records."""
     from helpers.show import overview
 
+    path = _home(path)
+    if path.exists() and not (path.is_file() and path.stat().st_size < LARGEST_README):
+        raise records.RecordError(f"{path} is no regular file of text: name a README")
     try:
         changed = overview.rewrite(path)
     except UnicodeDecodeError as error:
@@ -231,11 +264,48 @@ def readme(path: Annotated[Path, typer.Argument(help="The README.")] = records.R
     print(f"{path} is {'rewritten' if changed else 'up to date'}")
 
 
+def _home(path: Path) -> Path:
+    """`path` with the user's folder in place of ~, which no shell puts there in `--output=~/report`."""
+    return Path(os.path.expanduser(path))
+
+
+class _Closed(io.TextIOBase):
+    """In place of a standard output that is closed: what would be lost is an error."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "the standard output is closed: give one, as in `> FILE`")
+
+
+def _open_streams() -> None:
+    """Lets all be written: what an encoding has no character for as its code, what nobody reads to nowhere."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file to be opened, which may be a record, would take what is printed
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = _Closed() if sys.stdout is None else sys.stdout
+    sys.stderr = open(os.devnull, "w") if sys.stderr is None else sys.stderr
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _leave_output() -> None:
+    """What can't be written any more is given up, so that Python doesn't try once more as it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> int:
     """Runs the command line; gives its exit status. What a user can get wrong ends in one line."""
+    _open_streams()
     for name in ("DATA_DIR", "RESULTS_DIR"):  # notebooks and Ray's workers run in folders of their own
         if os.environ.get(name):
-            os.environ[name] = os.path.abspath(os.environ[name])
+            os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
     try:
         status = app(standalone_mode=False) or 0
         sys.stdout.flush()
@@ -243,18 +313,19 @@ def main() -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:  # as in `status | head`, which has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         return 1
     except Exception as error:
         code = _exit_status(error)
         if code is None:
             raise
+        _leave_output()
         return _fail(_words(error), code)
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return error.format_message() if hasattr(error, "format_message") else str(error)
 
 
@@ -275,7 +346,8 @@ def _fail(message: str, code: int) -> int:
     if code == 130:
         message += KEPT.get("".join(sys.argv[1:2]), "")
     if message.strip():  # none where the help has been shown
-        print(f"helpers: {message.strip()}", file=sys.stderr)
+        lines = map(records.plain, message.strip().splitlines())
+        print("helpers: " + "\n".join(lines), file=sys.stderr)
     return code
 
 

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,9 +18,11 @@ from helpers import __main__, data, experiments, records, training
 from helpers.experiments import Run
 from helpers.publish import build
 from helpers.records import Store
+from helpers.runner import one
 from helpers.show import overview
 
 DIGITS = Run(data="mnist", model="LeNet", lr=0.05, epochs=1, batch_size=16, images=64)
+RUN = ("run", "--workers", 1, "--threads", 1)  # more threads than cores are free spin while they wait
 DONE = functools.partial(subprocess.CompletedProcess, [])
 
 
@@ -107,9 +111,9 @@ def test_a_folder_that_cant_be_written(place, command, tmp_path):
 @pytest.mark.parametrize("name", ["status", "verify"])
 def test_a_folder_that_is_not_there(name, command, tmp_path):
     code, out, errors = command(name, "--results", tmp_path / "none")
-    assert code == (name == "verify")
+    assert code == 1
     told = errors if name == "status" else out.splitlines()
-    assert told[0].startswith(f"{tmp_path}/none does not exist: `python -m helpers run` makes it")
+    assert told[0].endswith(f"{tmp_path}/none does not exist: `python -m helpers run` makes it")
     (tmp_path / "file").touch()
     code, _, errors = command(name, "--results", tmp_path / "file")
     assert code == 1 and errors == [
@@ -138,8 +142,74 @@ def test_a_device_without_room_is_told_in_one_line(digits, command, monkeypatch)
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(training, "fingerprint", full)
-    code, _, errors = command("run", "--workers", 1)
+    code, _, errors = command(*RUN)
     assert (code, errors[1:]) == (1, ["helpers: CUDA out of memory."])
+
+
+def test_a_folder_that_is_not_there_is_not_made_to_complete_nothing(command, tmp_path):
+    code, out, errors = command("complete", "--results", tmp_path / "typo")
+    assert (code, out) == (1, "") and errors[0].startswith(f"helpers: {tmp_path}/typo does not exist: name the folder")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_link_in_place_of_a_file_of_ours_leaves_its_target_alone(command, tmp_path):
+    target, work = tmp_path / "precious", Store().work
+    work.mkdir(parents=True)
+    target.write_text("mine")
+    (work / ".gitignore").symlink_to(target)
+    Store().prepare()
+    assert target.read_text() == "mine" and (work / ".gitignore").read_text() == "*\n"
+    assert not (work / ".gitignore").is_symlink()
+
+
+def test_a_work_folder_on_another_file_system_is_told_before_anything_is_trained(digits, command, tmp_path):
+    if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("needs a second file system")
+    Store().folder.mkdir()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        Store().work.symlink_to(elsewhere)
+        code, out, errors = command(*RUN)
+    assert (code, out, len(errors)) == (1, "", 1)
+    assert errors[0].startswith(f"helpers: {Store().work} is on another file system than {Store().folder}, where")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "endless"])
+def test_a_readme_that_is_no_regular_file_is_told_and_not_opened(kind, command, tmp_path):
+    path = "/dev/full" if kind == "device" else tmp_path / "README.md"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "endless":
+        path.touch()
+        os.truncate(path, 2**40)
+    code, out, errors = command("readme", path)
+    assert (code, out, errors) == (1, "", [f"helpers: {path} is no regular file of text: name a README"])
+
+
+@pytest.mark.parametrize("arguments, variable", [
+    (["--results=~/mine"], {}), ([], {"RESULTS_DIR": "~/mine"}), (["--results=~/mine"], {"DATA_DIR": "~/data"}),
+])  # fmt: skip
+def test_a_tilde_that_no_shell_has_expanded(arguments, variable, command, monkeypatch, tmp_path):
+    for name, value in {"HOME": str(tmp_path), **variable}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = command("verify", *arguments)
+    assert out.startswith(f"{tmp_path}/mine does not exist") and not (tmp_path / "~").exists()
+    assert os.environ.get("DATA_DIR") != "~/data" and os.environ["RESULTS_DIR"] != "~/mine"
+
+
+def test_a_tilde_in_the_folders_of_a_report(command, monkeypatch, tmp_path):
+    built = []
+    monkeypatch.setenv("RECORDS_ONLY", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(
+        build, "build", lambda notebooks, output, figures: built.extend((notebooks, output, figures)) or ()
+    )
+    command("report", "--notebooks=~/a", "--output=~/b", "--figures=~/c")
+    command("report", "--notebooks=~/a", "--output=~/b")
+    assert built == [tmp_path / each for each in ("a", "b", "c", "a", "b", "b/figures")]
+    assert command("readme", "~/d")[2] == [f"helpers: {tmp_path}/d: No such file or directory"]
 
 
 def test_a_readme_that_is_no_text_is_told_in_one_line(command, tmp_path):
@@ -225,7 +295,7 @@ def test_a_fault_of_ours_keeps_its_traceback(command, monkeypatch):
 def test_from_nothing_to_verified(digits, command):
     code, out, errors = command("status", "--json", "--budget", "laptop")
     assert code == 0 and [each["state"] for each in json.loads(out)] == ["pending"]
-    code, out, errors = command("run", "--workers", 1, "--precision", "bfloat16")
+    code, out, errors = command(*RUN, "--precision", "bfloat16")
     assert (code, out) == (0, "") and errors[-1] == "1 of 1 runs have their record now"
     assert json.loads(digits.read_text())["engine"]["precision"] == "bfloat16"
     code, out, errors = command("run")
@@ -236,8 +306,8 @@ def test_from_nothing_to_verified(digits, command):
 
 
 def test_status_in_json_has_its_keys(digits, command, monkeypatch):
-    command("run", "--workers", 1)
-    monkeypatch.setattr(sys.modules["helpers.records.status"], "ROOT", Store().folder.parent)
+    command(*RUN)
+    monkeypatch.setattr(records.store, "ROOT", Store().folder.parent)
     code, out, errors = command("status", "--json", "--budget", "laptop")
     (entry,) = json.loads(out)
     assert (code, errors) == (0, [])
@@ -259,7 +329,7 @@ def test_every_declared_row_is_in_the_status(command):
 
 
 def test_status_and_verify_name_what_is_at_fault(digits, command):
-    command("run", "--workers", 1)
+    command(*RUN)
     digits.write_bytes(digits.read_bytes().replace(b'"done"', b'"dune"'))
     left = digits.parent / "LeNet-0123456789.npz"
     left.touch()
@@ -270,13 +340,60 @@ def test_status_and_verify_name_what_is_at_fault(digits, command):
         # The .npz beside the damaged record may be whole: nobody is told to delete it.
         assert [line.split()[0] for line in named] == [str(digits), str(left)]
         assert code == (arguments[0] == "verify")
-    code, out, errors = command("run", "--workers", 1)
+    code, out, errors = command(*RUN)
     assert code == 0 and sum("can't be read: kept as" in line for line in errors) == 1
     assert command("verify")[1].splitlines()[-1] == "1 records verified, 1 at fault"  # `left`
 
 
+@pytest.mark.parametrize("name", ["status", "verify", "complete"])
+def test_of_many_faults_the_first_ten_are_told_and_how_many_more(name, digits, command):
+    command(*RUN)
+    for number in range(25):
+        (digits.parent / f"LeNet-{number:010}.json").write_bytes(b"damaged")
+    (digits.parent / "A\x1b[2J.json").write_bytes(b"damaged")  # which would clear the terminal
+    code, out, errors = command(name)
+    told = errors if name == "status" else out.splitlines()
+    faults = [line for line in told if "is damaged or no record" in line]
+    assert len(faults) == 10 and told[told.index(faults[-1]) + 1] == "… and 16 more of these"
+    assert faults[0].startswith(rf"{digits.parent}/A\x1b[2J.json is damaged")
+    assert code == (name != "status")
+
+
+@pytest.mark.parametrize("suffix, change", [
+    (".npz", b"damaged"), (".npz", None), (".json", b"damaged"), (".safetensors", "other"),
+])  # fmt: skip
+def test_one_record_at_fault_does_not_stop_the_others(suffix, change, digits, command, monkeypatch):
+    other = experiments.replace(DIGITS, lr=0.1)
+    monkeypatch.setattr(experiments.tables, "SECTIONS", {"1": {"small": {"row": DIGITS, "other": other}}})
+    monkeypatch.setattr(experiments.plan, "KEPT", {DIGITS, other})
+    monkeypatch.setattr(one, "_pruned", lambda *arguments: {"pruned_none": np.zeros(1)})
+    assert command(*RUN)[0] == 0
+    monkeypatch.setattr(one, "_pruned", lambda *arguments: {"pruned_elimination_conv3_test": np.zeros(1)})
+    store = Store()
+    if change == "other":  # weights of another network, with a good checksum
+        record = store.read(DIGITS)
+        store.write(record, store.arrays(record), {"w": np.zeros(2)})
+    elif change:
+        store.path(DIGITS, suffix).write_bytes(change)
+    else:
+        store.path(DIGITS, suffix).unlink()
+    known = 1 if suffix == ".json" else 2
+    code, out, errors = command("complete")
+    assert code == 1 and out.splitlines()[-1] == f"1 of {known} records completed"
+    assert len(out.splitlines()) == 2 and out.startswith(str(store.path(DIGITS, suffix)))
+    assert "pruned_elimination_conv3_test" in store.arrays(store.read(other))
+    code, out, errors = command("status", "--json", "--budget", "laptop")
+    states = {".json": "pending"}.get(suffix, "done" if change == "other" else "stale")
+    assert code == 0 and [each["state"] for each in json.loads(out)] == [states, "done"]
+    if change != "other":
+        code, out, errors = command("verify")
+        assert code == 1 and out.splitlines()[-1] == f"{known} records verified, 1 at fault"
+        assert command(*RUN)[2][-1] == "1 of 1 runs have their record now"
+        assert command("verify")[:2] == (0, "2 records verified, 0 at fault\n")
+
+
 def test_verify_finds_a_changed_fingerprint_with_a_good_checksum(digits, command):
-    command("run", "--workers", 1)
+    command(*RUN)
     store = Store()
     record = store.read(DIGITS)
     arrays = store.arrays(record)
@@ -287,7 +404,7 @@ def test_verify_finds_a_changed_fingerprint_with_a_good_checksum(digits, command
 
 
 def test_the_record_of_no_declared_row(digits, command, monkeypatch):
-    command("run", "--workers", 1)
+    command(*RUN)
     monkeypatch.setattr(
         experiments.tables, "SECTIONS", {"1": {"small": {"other": experiments.replace(DIGITS, lr=0.1)}}}
     )
@@ -298,7 +415,7 @@ def test_the_record_of_no_declared_row(digits, command, monkeypatch):
 def test_a_record_too_many_for_its_folder_is_no_reason_to_stop(digits, command, monkeypatch):
     """A failed write of the record: its line, status 1, and the checkpoint of the finished training kept."""
     monkeypatch.setattr(Store, "write", lambda *arguments: Store("/proc/results").prepare())
-    code, _, errors = command("run", "--workers", 1)
+    code, _, errors = command(*RUN)
     assert code == 1 and "can't write /proc/results" in errors[-1]
     assert Store().checkpoint(DIGITS).exists()
 
@@ -331,6 +448,34 @@ def test_status_into_a_pipe_that_is_closed_and_without_torch(table, tmp_path):
         process.stdout.close()
         assert process.stderr.read() == b"False\n"
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("redirection, code, told", [
+    ("status >&-", 1, ["helpers: the standard output is closed: give one, as in `> FILE`"]),
+    ("status --json >&-", 1, ["helpers: the standard output is closed: give one, as in `> FILE`"]),
+    ("status > /dev/full", 1, ["helpers: No space left on device"]),
+    ("status > /dev/null 2>&-", 0, []),
+    ("status <&- >&- 2>&-", 1, []),
+])  # fmt: skip
+def test_streams_that_are_closed_or_full(redirection, code, told, tmp_path):
+    (tmp_path / "results").mkdir()
+    command = f'exec "{sys.executable}" -m helpers {redirection}'
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(records.ROOT)})  # fmt: skip
+    assert (done.returncode, done.stderr.splitlines()) == (code, told)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_an_encoding_without_our_characters(encoding, tmp_path):
+    def run(*options: str) -> bytes:
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        return subprocess.run(
+            [*HELPERS, "status", *options], stdout=subprocess.PIPE, env=environment, check=True
+        ).stdout
+
+    labels = {each.label for each in experiments.rows()}
+    assert {each["row"] for each in json.loads(run("--json").decode(encoding))} == labels
+    assert ("κ" if encoding == "utf-8" else r"\u03ba") in run().decode(encoding)
 
 
 def test_ctrl_c_while_the_workers_start(tmp_path):

@@ -9,11 +9,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Bounds beyond which no run is useful: whatever a file says, one that is replayed from it fits into a machine and ends.
+LARGE = 1e30  # of rates and weights: in float32, whose largest is 3e38
+Positive = Annotated[float, Field(gt=0, le=LARGE)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGE)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0)]
+Part = Annotated[float, Field(ge=1e-9, le=1)]
+Epochs = Annotated[int, Field(gt=0, le=1000)]
+Images = Annotated[int, Field(gt=0, le=100_000)]
+Batch = Annotated[int, Field(gt=0, le=1024)]
+Units = Annotated[int, Field(gt=0, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Kernel = Annotated[int, Field(gt=0, le=10)]
 Activation = Literal["relu", "tanh"]
 
@@ -81,8 +88,8 @@ class Cyclic(Schedule):
 
     kind: Literal["cyclic"]
     high: Positive
-    up: Fraction = 0.064
-    down: Fraction = 0.064
+    up: Part = 0.064
+    down: Part = 0.064
     shrink: Fraction = 1.0
     low_momentum: Share | None = None
 
@@ -105,7 +112,7 @@ class Exponential(Schedule):
 
     kind: Literal["exponential"]
     factor: Fraction
-    every: Fraction
+    every: Part
 
     def rate(self, lr: float, done: float) -> float:
         return lr * self.factor ** math.floor(done / self.every + 1e-9)  # so that rounding moves no boundary
@@ -115,8 +122,8 @@ class Steps(Schedule):
     """The run's `lr`, times `factor` from each of the positions `at` on; before, from 0 in a line over `warmup`."""
 
     kind: Literal["steps"]
-    at: tuple[Share, ...]
-    factor: Positive
+    at: Annotated[tuple[Share, ...], Field(max_length=100)]
+    factor: Annotated[float, Field(gt=0, le=1000)]  # whose product over all of `at` is a number still
     warmup: Share = 0.0
 
     def rate(self, lr: float, done: float) -> float:
@@ -142,7 +149,7 @@ class Cosine(Schedule):
 
 class MyNet(Frozen):
     kernels: tuple[Kernel, Kernel] = (5, 5)
-    hidden: Count = 1024
+    hidden: Units = 1024
     dropout: Share = 0.0
     activation: Activation = "relu"
     batch_norm: bool = True
@@ -200,13 +207,13 @@ class Run(Frozen):
     penalized: tuple[str, ...] = ()
     weight_decay: NonNegative = 0.0
     schedule: Annotated[Constant | Cyclic | Exponential | Steps | Cosine, Field(discriminator="kind")] = Constant()
-    epochs: Count
-    batch_size: Count = 64
+    epochs: Epochs
+    batch_size: Batch = 64
     augment: tuple[Literal["crop", "shift", "flip", "affine"], ...] = ()
     normalize: bool | Literal["symmetric"] = True
     validation: Literal["held_out", "test"] = "held_out"
-    images: Count | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    images: Images | None = None
+    seed: Seed = 0
     precision: Literal["auto", "float32"] = "auto"
     probes: tuple[Probe, ...] = ()
     start: "Run | None" = None
@@ -287,7 +294,7 @@ class Mask(Frozen):
     """
 
     of: Run
-    epoch: Count
+    epoch: Epochs
     random: bool = False
 
 

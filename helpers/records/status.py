@@ -10,16 +10,18 @@ from helpers.records.statistics import accuracies, learned, mean, std
 from helpers.records.store import ROOT, Record, Store
 
 
-def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None, known=None) -> list[dict[str, Any]]:
+def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None, scanned=None) -> list[dict[str, Any]]:
     """One entry for each row and budget, as `python -m helpers status --json` prints it.
 
     `state` is that of the row's runs together: running before pending before stale before diverged before done. Of
     `n` seeds that have a record, `learned` did better than guessing; if any did, `accuracy` and `std` are theirs alone.
-    `known`: the records, where `store` has been scanned already.
+    A record is stale, too, if a file beside it is at fault. `scanned`: what `store.scan()` gave, where it was asked.
     """
     rows = experiments.rows() if rows is None else rows
-    known = store.scan()[0] if known is None else known
-    return [_entry(row, budget, store, known) for budget in budgets for row in rows]
+    known, faults = store.scan() if scanned is None else scanned
+    stale = {name for name, record in known.items() if record.stale or any(store.folder / each in faults
+             for each in record.files)}  # fmt: skip
+    return [_entry(row, budget, store, known, stale) for budget in budgets for row in rows]
 
 
 def orphans(known: Mapping[str, Record], store: Store) -> list[str]:
@@ -33,10 +35,12 @@ def orphans(known: Mapping[str, Record], store: Store) -> list[str]:
             for name in known if name not in declared]  # fmt: skip
 
 
-def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Record]) -> dict[str, Any]:
+def _entry(
+    row: experiments.Row, budget: str, store: Store, known: dict[str, Record], stale: set[str]
+) -> dict[str, Any]:
     runs = experiments.replicas(row.run, budget)
     records = [known[run.name] for run in runs if run.name in known]
-    states = {_state(run, store, known) for run in runs}
+    states = {_state(run, store, known, stale) for run in runs}
     scores = accuracies(records)
     return {
         "section": row.section,
@@ -55,11 +59,10 @@ def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Rec
     }
 
 
-def _state(run: Run, store: Store, known: dict[str, Record]) -> str:
-    record = known.get(run.name)
-    if record and not record.stale:
-        return record.state
-    return "running" if store.running(run) else "stale" if record else "pending"
+def _state(run: Run, store: Store, known: dict[str, Record], stale: set[str]) -> str:
+    if run.name in known and run.name not in stale:
+        return known[run.name].state
+    return "running" if store.running(run) else "stale" if run.name in stale else "pending"
 
 
 def _from_root(path: Path) -> str:

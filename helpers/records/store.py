@@ -1,6 +1,7 @@
 """What came out of the runs, and from what: one JSON file a run, written whole or not at all, with a checksum. Reading
 a record never runs code, and a file that can't be read is named with its reason, never skipped in silence."""
 
+import errno
 import functools
 import hashlib
 import io
@@ -13,13 +14,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import Field, model_validator
 from pydantic_core import from_json
 
 from helpers import ROOT, experiments
 from helpers.experiments import Frozen, Run
+from helpers.records.files import RecordError, first_line, move, named, put, read, unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,22 +33,18 @@ BESIDE = (".npz", ".safetensors")  # what may lie beside a record: its series, i
 NAME = re.compile(r"\w+-[0-9a-f]{10}")  # as `Run.name` has it
 
 
-class RecordError(RuntimeError):
-    """A file of the results folder can't be read or written; the message says which and what to do.
-
-    `damaged`: it is a record whose checksum does not fit its content; any other may be whole.
-    """
-
-    def __init__(self, message: str, damaged: bool = False):
-        super().__init__(message)
-        self.damaged = damaged
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(strict=True, ge=0, le=1e9)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Plain = str | bool | Count | Number | None
+Series = Literal["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds"]
 
 
 class Score(Frozen):
     """Mean loss in nats and accuracy (0 to 1) on one split."""
 
-    loss: float | None
-    accuracy: float
+    loss: Number | None
+    accuracy: Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
 class Record(Frozen):
@@ -62,18 +61,31 @@ class Record(Frozen):
 
     run: Run
     state: Literal["done", "diverged"]
-    diverged_at: int | None = None
+    diverged_at: Count | None = None
     test: Score | None
-    history: dict[str, list[float | None]]
-    parameters: int
-    seconds_per_epoch: float | None
-    fingerprint: list[float | None]
+    history: dict[Series, list[Number | None]]
+    parameters: Count
+    seconds_per_epoch: Seconds | None
+    fingerprint: list[Number | None]
     weights: str
-    engine: dict[str, Any]
-    machine: dict[str, Any]
-    recipe: int = RECIPE
+    engine: dict[str, Plain]
+    machine: dict[str, Plain]
+    recipe: Count = RECIPE
     revision: str
-    files: dict[str, str] = {}
+    files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if missing := set(Series.__args__) - self.history.keys():
+            raise ValueError(f"history lacks {min(missing)}")
+        lengths = {len(values) for values in self.history.values()}
+        if len(lengths) > 1 or max(lengths) > self.run.epochs:
+            raise ValueError(f"history has series of {sorted(lengths)} epochs, the run has {self.run.epochs}")
+        if any(value is not None and not 0 <= value <= 1e9 for value in self.history["seconds"]):
+            raise ValueError("history has an epoch of less than 0 or more than 1e9 seconds")
+        if odd := self.files.keys() - {self.run.name + suffix for suffix in BESIDE}:
+            raise ValueError(f"files has {min(odd)!r}, which is no name of a file beside {self.run.name}.json")
+        return self
 
     @property
     def stale(self) -> bool:
@@ -87,11 +99,9 @@ class Record(Frozen):
     @property
     def timed_on(self) -> str:
         """The machine, its threads and the precision, in words: only times of the same are compared."""
-        where, threads = (
-            self.machine.get("accelerator") or self.machine.get("processor", ""),
-            self.engine.get("threads", 1),
-        )
-        return ", ".join(filter(None, [where, f"{threads} thread{'s' * (threads > 1)}", self.engine.get("precision")]))
+        where, threads = self.machine.get("accelerator") or self.machine.get("processor"), self.engine.get("threads", 1)
+        words = (where, f"{threads} thread{'s' * (threads != 1)}", self.engine.get("precision"))
+        return ", ".join(str(each) for each in words if each)
 
     @property
     def seconds(self) -> float:
@@ -108,7 +118,8 @@ class Store:
     def __init__(self, folder: Path | str | None = None):
         if folder == "":
             raise ValueError("the name of the results folder is empty: give one, or leave --results out")
-        self.folder = Path(os.path.abspath(folder or os.environ.get("RESULTS_DIR") or ROOT / "results"))
+        folder = folder or os.environ.get("RESULTS_DIR") or ROOT / "results"
+        self.folder = Path(os.path.abspath(os.path.expanduser(folder)))
         self.work = self.folder / ".work"  # checkpoints, locks and half-written files, none of them in git
 
     def path(self, run: Run, suffix: str = ".json") -> Path:
@@ -131,6 +142,13 @@ class Store:
         except RecordError:
             return None
 
+    def whole(self, run: Run) -> Record | None:
+        """`read`, with what lies beside: RecordError too for a file there that is damaged, missing or unreadable."""
+        record = self.read(run)
+        for name in record.files if record else ():
+            self._whole(record, name)
+        return record
+
     def scan(self) -> tuple[dict[str, Record], dict[Path, str]]:
         """All records by name, and each file at fault with the reason: can't be read, missing, or no record's."""
         try:
@@ -144,15 +162,11 @@ class Store:
         for name in names:
             if name.endswith(".json"):
                 try:
-                    records[name.removesuffix(".json")] = _parse(os.path.join(self.folder, name))
+                    records[name.removesuffix(".json")], beside = self._with_files(os.path.join(self.folder, name))
+                    faults |= beside
                 except RecordError as error:
                     faults[self.folder / name] = str(error)
-        owned = {name: record for record in records.values() for name in record.files}
-        for name, record in owned.items():
-            try:
-                self._whole(record, name)
-            except RecordError as error:
-                faults[self.folder / name] = str(error)
+        owned = {name for record in records.values() for name in record.files}
         for name in names:
             stem, suffix = os.path.splitext(name)
             if name in owned or suffix not in BESIDE or not NAME.fullmatch(stem):
@@ -161,13 +175,25 @@ class Store:
                 faults[self.folder / name] = f"{self.folder / name} belongs to no record: move it away"
         return records, faults
 
+    def _with_files(self, path: str) -> tuple[Record, dict[Path, str]]:
+        """The record at `path`, and the faults of the files beside it."""
+        record, faults = _parse(path), {}
+        for name in record.files:
+            try:
+                self._whole(record, name)
+            except RecordError as error:
+                faults[self.folder / name] = str(error)
+        if faults and _parse(path) != record:  # it was replaced meanwhile
+            return self._with_files(path)
+        return record, faults
+
     def arrays(self, record: Record) -> dict[str, "np.ndarray"]:
         """The step-level series and predictions beside `record`. RecordError if there are none that can be read."""
         content = self._whole(record, record.run.name + ".npz")
         try:
             return {name: array.copy() for name, array in _unpacked(content).items()}
         except Exception as error:  # no archive, or one with objects in it that would have to run code
-            raise RecordError(f"{self.path(record.run, '.npz')} is refused: {_first_line(error)}") from None
+            raise RecordError(f"{self.path(record.run, '.npz')} is refused: {first_line(error)}") from None
 
     def weights(self, record: Record) -> dict[str, "np.ndarray"]:
         """The weights beside `record`, by parameter name. RecordError if there are none that can be read."""
@@ -181,54 +207,93 @@ class Store:
         try:
             return load(content)
         except Exception as error:
-            raise RecordError(f"{self.path(record.run, '.safetensors')} is refused: {_first_line(error)}") from None
+            raise RecordError(f"{self.path(record.run, '.safetensors')} is refused: {first_line(error)}") from None
 
     def _whole(self, record: Record, name: str) -> bytes:
         """The content of a file beside `record`, with the checksum that the record gives."""
-        path, fault = os.path.join(self.folder, name), "missing"
-        if name in record.files and os.path.lexists(path):
-            content, fault = _read(path), "damaged"
-            if _sha256(content) == record.files[name]:
-                return content
-        raise RecordError(f"{path} is {fault}: delete {record.run.name}.json and run its row again")
+        if name not in record.files:
+            raise RecordError(f"{self.folder / name} is missing: delete {record.run.name}.json and run its row again")
+        fault, checksum = "missing", record.files[name]
+        for path in (os.path.join(self.folder, name), self._new(name, checksum)):
+            if os.path.lexists(path):
+                content, fault = read(path), "damaged"
+                if _sha256(content) == checksum:
+                    return content
+        damage = f"{self.folder / name} is {fault}"
+        raise RecordError(f"{damage}: run its row again", damage)
 
     # ---------------------------------------------------------------------- writing
 
     def prepare(self) -> "Store":
-        """Makes the folder and tries to write in it. Raises RecordError if that can't be done."""
-        with _named(self.folder):
+        """Makes the folder, tries to write in it, and ends what killed processes began. RecordError if it can't be."""
+        with named(self.folder):
             self.work.mkdir(parents=True, exist_ok=True)
-            (self.work / ".gitignore").write_text("*\n")
-            tempfile.TemporaryFile(dir=self.folder).close()
+            self._try()
+            put(self.work / ".gitignore", b"*\n")  # in place of what is there, should it be a link
+        for path in (*self.work.glob("*.pt"), *self.work.glob("*.new.*")):
+            name = path.name.partition(".")[0]
+            if NAME.fullmatch(name) and os.path.lexists(self.folder / f"{name}.json"):
+                with self._claim(name):
+                    pass
         return self
+
+    def _try(self) -> None:
+        """OSError if a record couldn't be written here, RecordError if it couldn't be moved here from `.work`."""
+        tempfile.TemporaryFile(dir=self.folder).close()
+        try:
+            os.rename(self.work / ".nothing", self.folder / ".nothing")
+        except FileNotFoundError:  # as expected; that it is another file system is found before
+            pass
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            raise RecordError(f"{self.work} is on another file system than {self.folder}, where nothing can be moved"
+                              " whole: make it a plain folder, or choose another with --results") from None  # fmt: skip
 
     def write(
         self, record: Record, arrays: Mapping[str, "np.ndarray"] = {}, weights: Mapping[str, "np.ndarray"] = {}
     ) -> Record:
-        """Writes `record` and what belongs beside it, each file whole or not at all, the record last.
+        """Writes `record` and what belongs beside it: killed at any moment, all of the old is there or all of the new.
 
-        Gives the record as it was written, with the checksums of the files beside it.
+        What goes beside it waits in `.work` until the record names it. Gives the record as it was written, with the
+        checksums of the files beside it.
         """
-        files = {}
-        if arrays:
-            import numpy as np
-
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **arrays)
-            files[record.run.name + ".npz"] = buffer.getvalue()
-        if weights:
-            from safetensors.numpy import save
-
-            files[record.run.name + ".safetensors"] = save(dict(weights))
-        for name, content in files.items():
-            self.replace(self.folder / name, content)
-        record = record.model_copy(update={"files": {name: _sha256(content) for name, content in files.items()}})
-        self.replace(self.path(record.run), _text(record))
+        name, contents = record.run.name, _beside(record.run.name, arrays, weights)
+        record = record.model_copy(update={"files": {each: _sha256(content) for each, content in contents.items()}})
+        old = self.readable(record.run)
+        try:
+            for each, content in contents.items():
+                self.replace(self._new(each, record.files[each]), content)
+            self.replace(self.path(record.run), _text(record))
+        finally:
+            self._settle(name)
+        for each in old.files.keys() - record.files.keys() if old else ():
+            (self.folder / each).unlink(missing_ok=True)
         return record
+
+    def _new(self, name: str, checksum: str) -> Path:
+        """Where a file waits until a record has been written that names it."""
+        stem, suffix = os.path.splitext(name)
+        return self.work / f"{stem}.{checksum[:16]}.new{suffix}"
+
+    def _settle(self, name: str) -> None:
+        """Brings what waits for a record to its place, once the record is there, and removes what no record names."""
+        waiting = list(self.work.glob(f"{name}.*.new.*"))
+        path = self.folder / f"{name}.json"
+        try:
+            files = _parse(str(path)).files if waiting and os.path.lexists(path) else {}
+        except RecordError:  # until it can be read, nobody knows what it names
+            return
+        with named(path):
+            for each, checksum in files.items():
+                if (new := self._new(each, checksum)) in waiting:
+                    move(new, self.folder / each)
+            for new in waiting:
+                new.unlink(missing_ok=True)
 
     def replace(self, path: Path, content: bytes) -> None:
         """Puts `content` at `path`, by way of a temporary file: whole or not at all."""
-        with _named(path):
+        with named(path):
             self.work.mkdir(parents=True, exist_ok=True)
             put(path, content, self.work)
 
@@ -237,41 +302,69 @@ class Store:
         aside, numbers = self.work / f"{path.name}.damaged", itertools.count(2)
         while os.path.lexists(aside):
             aside = self.work / f"{path.name}.damaged.{next(numbers)}"
-        with _named(path):
+        with named(path):
             return path.rename(aside)
 
-    def set_aside_record(self, run: Run) -> Path:
-        """Moves the damaged record of `run` to `.work`, and what lies beside it; gives where the record is now."""
-        for path in (self.path(run, suffix) for suffix in BESIDE):
-            if os.path.lexists(path):
-                self.set_aside(path)
-        return self.set_aside(self.path(run))  # last: killed before, the next attempt finds the damage again
+    def set_aside_damaged(self, run: Run) -> list[Path]:
+        """Moves to `.work` what is damaged: of the files beside a whole record these alone, else the record with all.
+
+        Gives where they are now, the record first.
+        """
+        beside = [path for path in (self.path(run, suffix) for suffix in BESIDE) if os.path.lexists(path)]
+        record = self.readable(run)
+        if record is None:  # last of all: killed before, the next attempt finds the damage again
+            moved = [self.set_aside(path) for path in (*beside, self.path(run))]
+            return moved[::-1]
+        return [self.set_aside(path) for path in beside if not self._fits(record, path.name)]
+
+    def _fits(self, record: Record, name: str) -> bool:
+        try:
+            return bool(self._whole(record, name))
+        except RecordError as error:
+            return not error.damage
 
     # ---------------------------------------------------------------------- who is at work
 
-    def _lock(self, run: Run) -> FileLock:
-        return FileLock(self.work / f"{run.name}.lock")
+    def _lock(self, name: str) -> FileLock:
+        return FileLock(self.work / f"{name}.lock")
+
+    def claim(self, run: Run):
+        """A context: true while this process alone may train `run` or change its record, false if another one is at it.
+
+        A killed process lets go, and what it left half done is ended or removed.
+        """
+        return self._claim(run.name)
 
     @contextmanager
-    def claim(self, run: Run) -> Iterator[bool]:
-        """True while this process alone may train `run`; False if another one is at it. A killed process lets go."""
-        lock = self._lock(run)
-        with _named(self.work):
+    def _claim(self, name: str) -> Iterator[bool]:
+        lock = self._lock(name)
+        with named(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
             # A moment's patience, because `running` holds the lock while it looks.
             with suppress(Timeout):
                 lock.acquire(timeout=0.2)
         try:
             if lock.is_locked:
-                for half_written in self.work.glob(f"{run.name}.*.part"):  # left by a process that was killed
-                    half_written.unlink(missing_ok=True)
+                self._tidy(name)
             yield lock.is_locked
         finally:
             lock.release()
 
+    def _tidy(self, name: str) -> None:
+        """Ends or removes what a process that was killed has left of a run: nobody else is at it."""
+        for half_written in self.work.glob(f"{name}.*.part"):
+            half_written.unlink(missing_ok=True)
+        self._settle(name)
+        checkpoint, path = self.work / f"{name}.pt", self.folder / f"{name}.json"
+        if checkpoint.exists() and os.path.lexists(path):
+            with suppress(RecordError):
+                record, faults = self._with_files(str(path))
+                if not record.stale and not faults:  # killed before it removed its checkpoint
+                    checkpoint.unlink(missing_ok=True)
+
     def running(self, run: Run) -> bool:
         """Whether some process is training `run` now."""
-        lock = self._lock(run)
+        lock = self._lock(run.name)
         if not os.path.exists(lock.lock_file):
             return False
         try:
@@ -283,23 +376,23 @@ class Store:
             return False
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Turns a failure of the file system into a RecordError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RecordError(f"can't write {path}: {reason}; nothing already there is changed. Free room, or choose"
-                          " another folder with --results") from None  # fmt: skip
+_unpacked = functools.lru_cache(maxsize=256)(unpack)  # a table asks for the same few again and again; most take 0.2 MB
 
 
-@functools.lru_cache(maxsize=256)  # a table asks for the same few again and again; most take 0.2 MB
-def _unpacked(content: bytes) -> dict[str, "np.ndarray"]:
-    import numpy as np  # here, so that what reads no arrays starts in half the time
+def _beside(name: str, arrays: Mapping[str, "np.ndarray"], weights: Mapping[str, "np.ndarray"]) -> dict[str, bytes]:
+    """The files beside the record `name`: name → content."""
+    files = {}
+    if arrays:
+        import numpy as np
 
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return dict(archive)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        files[f"{name}.npz"] = buffer.getvalue()
+    if weights:
+        from safetensors.numpy import save
+
+        files[f"{name}.safetensors"] = save(dict(weights))
+    return files
 
 
 def _sha256(content: bytes) -> str:
@@ -330,45 +423,17 @@ def finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def put(path: Path, content: bytes, folder: Path | None = None) -> None:
-    """Puts `content` at `path`, by way of a temporary file in `folder`, or beside it: whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=path.name + ".", suffix=".part", dir=folder or path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _read(path: str) -> bytes:
-    """The content of a file, without a buffer between: folders may hold thousands of small ones."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RecordError(f"{path} can't be read: {reason}; make it readable, or move it away") from None
-
-
 def _parse(path: str) -> Record:
-    body, mark, ending = _read(path).rpartition(MARK)
+    body, mark, ending = read(path).rpartition(MARK)
     if not mark or ending != _ending(body):
-        reason = "is damaged or no record (its checksum does not fit its content)"
-        raise RecordError(f"{path} {reason}: move it away, or run its row again", damaged=True)
+        damage = f"{path} is damaged or no record (its checksum does not fit its content)"
+        raise RecordError(f"{damage}: move it away, or run its row again", damage)
     try:
-        record = Record(**from_json(body.rstrip(b",") + b"}"))
+        record = Record(**from_json(body.rstrip(b",") + b"}", allow_inf_nan=False))
     except Exception as error:  # whatever else a file with a checksum may hold
-        reason = f"is no record this version can read ({_first_line(error)})"
+        reason = f"is no record this version can read ({first_line(error)})"
         raise RecordError(f"{path} {reason}: update the code, or move it away") from None
     if record.run.name + ".json" != os.path.basename(path):
         reason = f"holds the run {record.run.name}: it was renamed, or a default has changed"
         raise RecordError(f"{path} {reason}; move it away")
     return record
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

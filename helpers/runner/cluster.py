@@ -63,8 +63,14 @@ def _reach(address: str) -> None:
 # ------------------------------------------------------------------------------------------ on a worker
 
 
-def _task(run: Run, folder: str, settings: runner.Settings, data_folder: str | None) -> tuple[str, str]:
-    """Makes one run on whichever node this is; gives "made", "left", "stopped" or "failed", and what to say of it."""
+def _task(
+    run: Run, folder: str, settings: runner.Settings, data_folder: str | None, seconds: float | None = None
+) -> tuple[str, str]:
+    """Makes one run on whichever node this is; gives "made", "left", "stopped" or "failed", and what to say of it.
+
+    `seconds`: how long it may take, in place of a deadline, since each machine counts from a moment of its own.
+    """
+    settings = replace(settings, deadline=None if seconds is None else time.monotonic() + seconds)
     if data_folder:
         os.environ.setdefault("DATA_DIR", data_folder)
     store = Store(folder)
@@ -113,7 +119,10 @@ class _Queue:
         for run in list(self.waiting):
             if len(self.under_way) < self.room and not self.store.running(run) and runner.can_start(run, self.store):
                 self.waiting.remove(run)
-                reference = task.remote(run, str(self.store.folder), self.settings, os.environ.get("DATA_DIR"))
+                deadline = self.settings.deadline
+                seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+                folders = str(self.store.folder), os.environ.get("DATA_DIR")
+                reference = task.remote(run, folders[0], self.settings, folders[1], seconds)
                 self.under_way[reference] = run
         elsewhere = (each for run in self.waiting for each in (run, *run.all_needs))
         return bool(self.under_way) or any(map(self.store.running, elsewhere))

@@ -1,29 +1,17 @@
 """One run, from its checkpoint or its beginning to its record. It never changes what a run computes, and a run that is
 killed at any moment goes on from its last checkpoint to the same weights."""
 
-import contextlib
 import functools
-import io
-import json
-import os
-import pickle
-import platform
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from importlib import metadata
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from filelock import FileLock
-from tqdm import tqdm
 
 from helpers import data, experiments, fast, models, probes, pruning, records, training
 from helpers.experiments import Run
 from helpers.records import Record, RecordError, Store
+from helpers.runner import checkpoint, engines, progress, provenance
 
 # How far the losses of the first steps may lie from a fingerprint made elsewhere: a share of the loss, or of 1 where
 # the loss is smaller. Another instruction set or number of threads rounds otherwise, and each step magnifies that: over
@@ -48,8 +36,8 @@ class Interrupted(RuntimeError):
 class Settings:
     """How runs are made here.
 
-    `deadline` is a time.time(). `bar`: the line of the terminal for the progress bar; None where there is no terminal,
-    so that a line of text now and then has to do.
+    `deadline`: a time.monotonic() of this machine, which no setting of its clock moves. `bar`: the line of the terminal
+    for the progress bar; None where there is no terminal, so that a line of text now and then has to do.
     """
 
     device: str = "cpu"
@@ -72,33 +60,31 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 
     def build(state: dict):
         """Trainer, batches, probes and how it began, from `state`: a checkpoint, or a beginning without weights."""
-        engine = fast.Engine(**state["engine"])
+        engine = engines.checked(state["engine"])
         torch.set_num_threads(engine.threads)
         batches = training.make_batches(run, dataset, engine.device)
         trainer, watching = training.Trainer(run, engine, len(batches), **given), _probes(run, len(batches))
         if "model" in state:
-            trainer.load_state_dict(state)
-            for name, probe in watching.items():
-                probe.load_state_dict(state["probes"][name])
+            checkpoint.load(trainer, watching, state, len(batches))
         # A checkpoint from before it named its revisions is continued all the same.
-        revisions = [*dict.fromkeys([*state.get("revisions", []), revision()])]
+        revisions = [*dict.fromkeys([*state.get("revisions", []), provenance.revision()])]
         return trainer, batches, watching, {"fingerprint": state["fingerprint"], "revisions": revisions}
 
     fresh = functools.partial(_fresh, run, store, settings, dataset, given)
-    resumed = _resume(run, store, build)
+    resumed = checkpoint.resume(run, store, build)
     trainer, batches, watching, begun = resumed or build(fresh())
     if resumed:
         _say_kept(run, trainer.engine, settings)
-    about = machine(trainer.engine.device)  # before the hours in which packages may be replaced
+    about = provenance.machine(trainer.engine.device)  # before the hours in which packages may be replaced
     validate = functools.partial(_validate, run, dataset, trainer.engine)
-    save = functools.partial(_save, store, watching, begun)
-    with _bar(run, trainer, len(batches), settings.bar) as tick:
+    save = functools.partial(checkpoint.save, store, watching, begun)
+    with progress.bar(run, trainer, len(batches), settings.bar) as tick:
         try:
             training.fit(trainer, batches, validate, probes=watching.values(), tick=tick, save=save, stop=stop)
         except training.Stopped:
             raise Interrupted(f"{run.name} stopped after {trainer.step} of {run.epochs * len(batches)} steps") from None
     if "surface" in watching and trainer.diverged_at is None:
-        tell(f"{run.name}: trained; next its loss surface, which can take minutes")
+        progress.tell(f"{run.name}: trained; next its loss surface, which can take minutes")
     return _write(trainer, dataset, store, watching, begun, about)
 
 
@@ -116,93 +102,17 @@ def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> 
     """The checkpoint of a run about to begin: its fingerprint, and the engine it will keep whatever happens."""
     torch.set_num_threads(settings.threads)
     fingerprint = training.fingerprint(run, dataset, **given)
-    engine = asdict(_engine(run, store, settings))
-    state = {"fingerprint": fingerprint, "revisions": [revision()], "engine": engine}
-    _write_checkpoint(run, store, state)
+    engine = asdict(engines.choose(run, store, settings))
+    state = {"fingerprint": fingerprint, "revisions": [provenance.revision()], "engine": engine}
+    checkpoint.write(run, store, state)
     return state
-
-
-def _engine(run: Run, store: Store, settings: Settings) -> fast.Engine:
-    """The engine for `run`, timed once for each model on this machine, so that one table has one precision."""
-    device, threads, precision = settings.device, settings.threads, settings.precision
-    if run.precision != "auto":
-        precision = run.precision
-    if run.images:  # too few steps for the choice to pay
-        return fast.Engine(device, "float32" if precision == "auto" else precision, "contiguous", threads)
-    described = f"{run.model} batch {run.batch_size}, {device} {precision}, {threads} threads on {processor()}, " \
-                f"torch {torch.__version__}"  # fmt: skip
-    path = store.work / "engines.json"
-    with FileLock(store.work / "engines.lock"):
-        known = _engines(path)
-        if described not in known:
-            known[described] = fast.choose_engine(run, training.Trainer, device, threads, precision)
-            store.replace(path, json.dumps({key: asdict(each) for key, each in known.items()}, indent=1).encode())
-    return known[described]
-
-
-def _engines(path: Path) -> dict[str, fast.Engine]:
-    """The engines chosen so far; none if the file is not there or damaged, since they can be timed again.
-
-    Those chosen when there were fewer to choose from, which don't say all that an engine is, are timed again as well.
-    """
-    said = {field.name for field in fields(fast.Engine)}
-    try:
-        known = json.loads(path.read_text())
-        return {key: fast.Engine(**each) for key, each in known.items() if set(each) == said}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-# ------------------------------------------------------------------------------------------ checkpoints
-
-
-def _origin(run: Run) -> dict[str, str | int]:
-    """What a checkpoint belongs to: continued by anything else, a run would not end at the same weights."""
-    return {"run": run.name, "recipe": records.store.RECIPE, "torch": str(torch.__version__)}
-
-
-def _save(store: Store, watching: dict, begun: dict, trainer: training.Trainer) -> None:
-    measured = {name: probe.state_dict() for name, probe in watching.items()}
-    _write_checkpoint(trainer.run, store, {**trainer.state_dict(), "probes": measured, **begun})
-
-
-def _write_checkpoint(run: Run, store: Store, state: dict) -> None:
-    buffer = io.BytesIO()  # torch.save itself hides why a disk can't be written
-    torch.save({**state, "origin": _origin(run)}, buffer)
-    store.replace(store.checkpoint(run), buffer.getvalue())
-
-
-def _resume(run: Run, store: Store, build: Callable[[dict], tuple]):
-    """What `build` makes of the run's checkpoint; None, with the reason told, if there is none that can be used."""
-    path = store.checkpoint(run)
-    if not path.exists():
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not look at them
-            if damaged := archive.testzip():
-                raise ValueError(f"its part {damaged} is damaged")
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        for what, here in _origin(run).items():
-            there = state.get("origin", {}).get(what, here)
-            if there != here:
-                raise ValueError(f"it is of {what} {there}, this is {what} {here}")
-        if (device := state["engine"]["device"]) != "cpu" and not torch.cuda.is_available():
-            raise RecordError(f"{run.name} was begun on {device}, which is not here: go on there, or delete {path}")
-        return build(state)
-    except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, RecordError):  # no fault of the checkpoint
-        raise
-    except Exception as error:  # torch raises a different class for each kind of damage
-        pickled = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than weights" if pickled else str(error).strip().split("\n")[0][:100]
-        tell(f"checkpoint {path} can't be used ({reason}): kept as {store.set_aside(path).name}, the run starts again")
-        return None
 
 
 def _say_kept(run: Run, engine: fast.Engine, settings: Settings) -> None:
     """Says so where other settings were asked for than those of the run's beginning, which it keeps."""
     asked = settings.precision if run.precision == "auto" else run.precision
     if engine.device != settings.device or asked not in ("auto", engine.precision):
-        tell(f"{run.name} goes on as it was begun, on {engine.device} in {engine.precision}")
+        progress.tell(f"{run.name} goes on as it was begun, on {engine.device} in {engine.precision}")
 
 
 # ------------------------------------------------------------------------------------------ taken over from others
@@ -300,19 +210,36 @@ def _write(
 def complete(record: Record, store: Store) -> Record | None:
     """Adds to a record what is measured of a LeNet's weights, which it keeps, and was not yet when it was made.
 
-    What it holds stays as it is. None, and nothing is written, if it lacks nothing or its weights aren't kept.
+    What it holds stays as it is. None, and nothing is written, if it lacks nothing or its weights aren't kept. Raises
+    RecordError if it is damaged, or another process is at it.
     """
     run = record.run
     if run.model != "LeNet" or store.path(run, ".safetensors").name not in record.files:
         return None
-    arrays, weights = store.arrays(record), store.weights(record)
-    if "pruned_elimination_conv3_test" in arrays:
-        return None
-    model = models.build(run.model, **run.options)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    now = _pruned(model, arrays, data.load_for(run), run, fast.Engine())
-    revisions = dict.fromkeys([*record.revision.split(", "), revision()])
-    return store.write(record.model_copy(update={"revision": ", ".join(revisions)}), {**now, **arrays}, weights)
+    with store.claim(run) as mine:
+        if not mine:
+            raise RecordError(f"{store.path(run)} is being made by another process: complete it later")
+        record = store.whole(run)
+        arrays = store.arrays(record)
+        if "pruned_elimination_conv3_test" in arrays:
+            return None
+        now = _pruned(trained(record, store), arrays, data.load_for(run), run, fast.Engine())
+        revisions = dict.fromkeys([*record.revision.split(", "), provenance.revision()])
+        record = record.model_copy(update={"revision": ", ".join(revisions)})
+        return store.write(record, {**now, **arrays}, store.weights(record))
+
+
+def trained(record: Record, store: Store | None = None) -> torch.nn.Module:
+    """The trained model of a record whose weights are kept, in evaluation mode. Raises RecordError if they are not."""
+    store = store or Store()
+    model = models.build(record.run.model, **record.run.options)
+    weights = {name: torch.from_numpy(array) for name, array in store.weights(record).items()}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # its first line says of which model, the second of what in it
+        reason = " ".join(str(error).split())[:200]
+        raise RecordError(f"{store.path(record.run, '.safetensors')} is refused: {reason}") from None
+    return model.eval()
 
 
 def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray]:
@@ -361,104 +288,20 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: fast.E
     return found
 
 
-# ------------------------------------------------------------------------------------------ provenance
-
-
-def processor() -> str:
-    """The processor's name."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def machine(device: str = "cpu") -> dict[str, str | int]:
-    """What a record says of the machine that made it."""
-    about = {"processor": processor(), "cores": os.cpu_count(), "system": platform.system(), "arch": platform.machine()}
-    if device != "cpu":
-        about["accelerator"] = torch.cuda.get_device_name(device)
-    versions = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy")}
-    return {**about, "python": platform.python_version(), **versions}
-
-
-@functools.cache  # modules are imported once, while commits and edits go on
-def revision() -> str:
-    """The commit of the code that runs, with "+" if it was changed since; "unknown" outside a git checkout.
-
-    As of the first call in this process.
-    """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "--no-optional-locks", *arguments]
-        done = subprocess.run(command, cwd=records.ROOT, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "helpers")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-# ------------------------------------------------------------------------------------------ progress
-
-PLAIN = {"bar_format": "{desc}: {percentage:.0f} %, {remaining} left{postfix}", "mininterval": 60, "delay": 60}
-
-
-class _Lines:
-    """Where a bar is drawn when no terminal is there: each drawing a line of its own, without control characters."""
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            print(text.strip(), file=sys.stderr)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-@contextlib.contextmanager
-def _bar(run: Run, trainer: training.Trainer, steps: int, line: int | None):
-    """A progress bar over the whole run, with loss, accuracy and time left; gives the function that moves it."""
-    live = {"position": line, "dynamic_ncols": True, "mininterval": 0.2}
-    form = {**PLAIN, "file": _Lines()} if line is None else live
-    bar = tqdm(total=run.epochs * steps, initial=trainer.step, desc=run.name, unit="step", leave=False, **form)
-
-    def tick(trainer: training.Trainer) -> None:
-        # Numbers are read from the device only now and then: a look makes a GPU wait.
-        if trainer.step % 25 == 0:
-            epoch = (trainer.step - 1) // steps
-            seen = slice(epoch * steps, trainer.step)
-            accuracy = trainer.correct[seen].mean().item() / run.batch_size
-            bar.set_postfix(
-                epoch=f"{epoch + 1}/{run.epochs}", loss=f"{trainer.losses[seen].mean().item():.3f}",
-                accuracy=f"{accuracy:.3f}", refresh=False,
-            )  # fmt: skip
-        bar.update(1)
-
-    try:
-        yield tick
-    finally:
-        bar.close()
-
-
-def tell(text: str) -> None:
-    """A line on stderr, above the bars."""
-    tqdm.write(text, file=sys.stderr)
-
-
 # ------------------------------------------------------------------------------------------ replayed
 
 
 def verify(record: Record, store: Store) -> str | None:
-    """Replays the first steps of `record` and compares; gives back what differs, or None."""
+    """Replays the first steps of `record` and compares; gives back what differs, or None. Raises DataError."""
     if record.stale:
         return f"made by recipe {record.recipe}, the code is at {records.store.RECIPE}: run its row again"
+    dataset = data.load_for(record.run)
     try:
-        given = inputs(record.run, store)
+        now = training.fingerprint(record.run, dataset, **inputs(record.run, store))
     except RecordError as error:
         return str(error)
-    now = training.fingerprint(record.run, data.load_for(record.run), **given)
+    except Exception as error:  # of a run that can't be trained: it is told, and the others are verified all the same
+        return f"can't be replayed ({records.first_line(error) or type(error).__name__}): move it away"
     then = record.fingerprint
     if len(now) != len(then):
         return f"its fingerprint has {len(then)} losses, the code makes {len(now)}"

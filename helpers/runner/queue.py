@@ -18,10 +18,10 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from helpers import data, experiments, fast, models, records, training
+from helpers import data, experiments, fast, records, training
 from helpers.experiments import Run
 from helpers.records import Record, RecordError, Selection, Store
-from helpers.runner import one
+from helpers.runner import one, progress, provenance
 from helpers.runner.one import Interrupted, Settings
 
 
@@ -33,7 +33,7 @@ def pending(rows, budgets, store: Store) -> list[Run]:
             for run in experiments.replicas(row.run, budget):
                 for each in (run, *run.all_needs):
                     wanted.setdefault(each, (budget, each))
-    missing = [(budget, run) for budget, run in wanted.values() if not one.is_good(store.readable(run))]
+    missing = [(budget, run) for budget, run in wanted.values() if not is_made(run, store)]
     starts = {needed for _, run in missing for needed in run.all_needs}
     missing.sort(key=lambda each: (experiments.order(each[1], each[0])[0], each[1] not in starts,
                                    experiments.order(each[1], each[0])))  # fmt: skip
@@ -41,8 +41,10 @@ def pending(rows, budgets, store: Store) -> list[Run]:
 
 
 def is_made(run: Run, store: Store) -> bool:
-    """Whether `run` has a record that can be read and is not stale."""
-    return one.is_good(store.readable(run))
+    """Whether `run` has a record that is not stale, and can be read with all that lies beside it."""
+    with contextlib.suppress(RecordError):
+        return one.is_good(store.whole(run))
+    return False
 
 
 def work(runs: list[Run], store: Store, settings: Settings = Settings()) -> list[Record]:
@@ -52,7 +54,7 @@ def work(runs: list[Run], store: Store, settings: Settings = Settings()) -> list
     when asked to stop, RecordError at the end if a run can't be made for want of what it starts from, or because it has
     a record that can't be read but may be whole.
     """
-    one.revision()  # of the code as it was imported: the first of `runs` may have to wait
+    provenance.revision()  # of the code as it was imported: the first of `runs` may have to wait
     made, left, threads = [], list(runs), torch.get_num_threads()
     try:
         with stop_signal(settings.deadline) as stop:
@@ -74,24 +76,27 @@ def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], 
     with store.claim(run) as mine:
         if not mine or not can_start(run, store):
             return False
-        record = _record(run, store)
+        record, damage = _record(run, store)
         if not one.is_good(record):
-            if record is None and os.path.lexists(store.path(run)):
-                one.tell(f"{store.path(run)} is damaged (its checksum does not fit its content) and can't be read:"
-                            f" kept as {store.set_aside_record(run)}, the run is made again")  # fmt: skip
+            if damage:
+                kept = ", ".join(map(str, store.set_aside_damaged(run)))
+                progress.tell(f"{damage}: {f'kept as {kept}, ' * bool(kept)}the run is made again")
             made.append(one.make(run, store, settings, stop))
             say(made[-1])
         store.checkpoint(run).unlink(missing_ok=True)
     return True
 
 
-def _record(run: Run, store: Store) -> Record | None:
-    """The record of `run`; None if there is none or it is damaged. RecordError if it can't be read but may be whole."""
+def _record(run: Run, store: Store) -> tuple[Record | None, str]:
+    """The record of `run`, None if there is none or it is damaged, and its damage in words.
+
+    RecordError if it, or what lies beside it, can't be read but may be whole.
+    """
     try:
-        return store.read(run)
+        return store.whole(run), ""
     except RecordError as error:
-        if error.damaged:
-            return None
+        if error.damage:
+            return None, error.damage
         raise
 
 
@@ -130,7 +135,7 @@ def say(record: Record) -> None:
     """A line on what came out of a run."""
     accuracy = record.test and f"test accuracy {record.test.accuracy:.4f}"
     outcome = accuracy or f"diverged at step {record.diverged_at}"
-    one.tell(f"{record.run.name}: {outcome}, {record.seconds:.0f} s, {record.engine['precision']}")
+    progress.tell(f"{record.run.name}: {outcome}, {record.seconds:.0f} s, {record.engine['precision']}")
 
 
 @contextlib.contextmanager
@@ -147,7 +152,7 @@ def stop_signal(deadline: float | None = None):
         asked.append(number)
 
     def stop() -> bool:
-        late = deadline is not None and time.time() > deadline
+        late = deadline is not None and time.monotonic() > deadline
         return bool(asked) or late or not (parent is None or parent.is_alive())
 
     previous = {}
@@ -294,23 +299,15 @@ def obtain_tables(
                 wanted = [experiments.Row("", name, label, run) for label, run in rows.items()]
                 runs += pending(wanted, [selection.budget], store.prepare())
         if runs := list(dict.fromkeys(runs)):
-            one.tell(f"{experiments.outlook(runs)}; interrupted, it keeps what is finished")
+            progress.tell(f"{experiments.outlook(runs)}; interrupted, it keeps what is finished")
             work(runs, store, Settings(threads=torch.get_num_threads(), bar=0))
     except (Interrupted, KeyboardInterrupt) as stopped:
-        one.tell(f"{str(stopped) or 'interrupted'}: what is finished is kept; run the cell again to go on")
+        progress.tell(f"{str(stopped) or 'interrupted'}: what is finished is kept; run the cell again to go on")
     except (experiments.UnknownName, RecordError, data.DataError) as error:
         line = f"{type(error).__name__}: {error}"
         error._render_traceback_ = lambda: [line]  # all that Jupyter shows of it
         raise
     return {name: records.select(rows, store, budget) for name, rows in tables.items()}
-
-
-def trained(record: Record, store: Store | None = None) -> torch.nn.Module:
-    """The trained model of a record whose weights are kept, in evaluation mode. Raises RecordError if they are not."""
-    model = models.build(record.run.model, **record.run.options)
-    weights = (store or Store()).weights(record)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    return model.eval()
 
 
 def entries(record: Record, store: Store | None = None) -> dict[str, torch.Tensor]:

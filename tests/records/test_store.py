@@ -1,9 +1,15 @@
 """The records of the runs: whole or not at all, damage found and named, what is read never run, budgets never mixed."""
 
+import contextlib
 import errno
+import functools
+import io
 import json
 import math
 import os
+import stat
+import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -67,7 +73,9 @@ def test_arrays_are_each_readers_own_and_checked_each_time(store):
 
 def test_numbers_that_json_cant_hold_become_null(store):
     history = {name: [math.nan, math.inf] for name in record_of().history}
-    store.write(record_of(history=history, fingerprint=[2.0, -math.inf]))
+    with pytest.raises(ValueError, match="history.train_loss.0.*finite"):
+        record_of(history=history)
+    store.write(record_of(history=records.finite(history), fingerprint=records.finite([2.0, -math.inf])))
     fields = json.loads(store.path(RUN).read_text(), parse_constant=pytest.fail)  # NaN or Infinity would call it
     assert fields["history"]["train_loss"] == [None, None] and fields["fingerprint"] == [2.0, None]
     assert store.read(RUN).seconds == 0
@@ -75,7 +83,7 @@ def test_numbers_that_json_cant_hold_become_null(store):
 
 def test_a_run_is_as_long_as_its_fastest_epoch_says():
     # In the first of these epochs the machine slept for two hours.
-    history = {**record_of().history, "seconds": [7200.0, 30.0, None, 40.0]}
+    history = {name: [0.5] * 4 for name in record_of().history} | {"seconds": [7200.0, 30.0, None, 40.0]}
     assert record_of(history=history).seconds == 4 * 30
 
 
@@ -140,7 +148,137 @@ def test_a_record_of_another_version_is_named_in_one_line(change, reason, store)
     assert reason in fault(store) and "update the code, or" in fault(store)
     with pytest.raises(RecordError) as caught:
         store.read(RUN)
-    assert not caught.value.damaged
+    assert not caught.value.damage
+
+
+def within(*place: str, to):
+    """A change of a record's fields: what stands at `place` becomes `to`."""
+
+    def change(fields: dict) -> dict:
+        inner = fields
+        for name in place[:-1]:
+            inner = inner[name]
+        inner[place[-1]] = to
+        return fields
+
+    return change
+
+
+HOSTILE = {
+    "a device beside it": within("files", to={"/dev/zero": "0" * 64}),
+    "a file of the system's": within("files", to={"../../etc/passwd": "0" * 64}),
+    "another record's file": within("files", to={"LeNet-0123456789.npz": "0" * 64}),
+    "a suffix of its own": within("files", to={f"{RUN.name}.json": "0" * 64}),
+    "no checksum": within("files", to={f"{RUN.name}.npz": "../x"}),
+    "no history": within("history", to={}),
+    "a series less": within("history", to={"seconds": [1.0]}),
+    "a series more": within("history", "\x1b[2J", to=[1.0, 2.0]),
+    "series of two lengths": within("history", "seconds", to=[1.0]),
+    "more epochs than the run": within("history", to=dict.fromkeys(records.store.Series.__args__, [0.5] * 61)),
+    "words for numbers": within("history", "seconds", to=["1", "2"]),
+    "a negative time": within("history", "seconds", to=[-1.0, 1.0]),
+    "an endless time": within("history", "seconds", to=[1e308, 1e308]),
+    "an accuracy of two": within("test", "accuracy", to=2),
+    "an accuracy in words": within("test", "accuracy", to="0.5"),
+    "a number that is none": within("test", "accuracy", to=float("nan")),
+    "a number without end": within("fingerprint", to=[float("inf")]),
+    "a count with a fraction": within("parameters", to=1.5),
+    "a count below 0": within("diverged_at", to=-1),
+    "a count of 400 digits": within("parameters", to=10**400),
+    "a machine within a machine": within("machine", to={"accelerator": {"a": 1}}),
+    "threads in a list": within("engine", to={"threads": [2]}),
+    "10^10 units": within("run", to={**record_of(Run(model="MyNet", lr=0.1, epochs=60)).run.differing(),
+                                      "options": {"hidden": 10**10}}),
+    "10^9 epochs": within("run", "epochs", to=10**9),
+    "a seed of 10^30": within("run", "seed", to=10**30),
+    "a batch of 10^9": within("run", "batch_size", to=10**9),
+    "a rate of 10^300": within("run", "lr", to=1e300),
+    "10^12 images": within("run", "images", to=10**12),
+    "starts without end": within("run", "start", to=functools.reduce(
+        lambda start, _: {**RUN.differing(), "start": start}, range(400), RUN.differing())),
+    "lists without end": within("machine", to=functools.reduce(lambda inner, _: [inner], range(300), [])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_record_that_no_run_leaves_is_named_in_one_line_whatever_its_checksum(kind, store):
+    store.write(record_of())
+    rewrite(store.path(RUN), HOSTILE[kind])
+    reason = fault(store)
+    assert "is no record this version can read (" in reason and len(reason) < 500
+    assert records.status(store, ["paper"])  # which goes on without it
+    assert not list(records.select(ROWS, store).values())[0]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a pipe", "link to a device", "endless", "large"])
+def test_only_regular_files_of_a_known_size_are_opened(kind, suffix, store):
+    store.write(record_of(), {"step_loss": np.arange(3.0)})
+    path, pipe = store.path(RUN, suffix), store.folder / "pipe"
+    path.unlink()
+    os.mkfifo(pipe)
+    if kind == "pipe":
+        pipe.rename(path)
+    elif kind == "large":
+        path.touch()
+        os.truncate(path, 2**40)
+    elif kind == "device" and os.geteuid() == 0:
+        with contextlib.suppress(PermissionError):  # as root in a container
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+    if not path.exists():
+        target = {"link to a pipe": pipe, "endless": "/proc/self/pagemap"}.get(kind, "/dev/zero")
+        path.symlink_to(target)
+    reason = fault(store, path.name)
+    expected = {"endless": "is damaged", "large": "can't be read: Larger than "}.get(
+        kind, "can't be read: Not a regular"
+    )
+    assert expected in reason
+
+
+def archive(*sizes: int, shape: tuple[int, ...] | None = None, dtype: str = "|u1") -> bytes:
+    """An .npz that unpacks to so many zeros, of which each header may tell otherwise."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for number, size in enumerate(sizes):
+            header = io.BytesIO()
+            described = {"descr": dtype, "fortran_order": False, "shape": shape or (size,)}
+            np.lib.format.write_array_header_1_0(header, described)
+            with file.open(f"a{number}.npy", "w", force_zip64=True) as part:
+                part.write(header.getvalue())
+                for start in range(0, size, 2**24):
+                    part.write(bytes(min(2**24, size - start)))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("content, reason", [
+    (functools.partial(archive, 300 * 2**20), "unpacked it has 300 MiB, more than 256"),
+    (functools.partial(archive, *[2**20] * 300), "unpacked it has 300 MiB, more than 256"),
+    (functools.partial(archive, 3, shape=(10**15,)), ""),
+    (functools.partial(archive, 3, shape=(-1, 2)), ""),
+    (functools.partial(archive, 0, shape=(10**15,), dtype="|S0"), "holds no numbers"),
+    (functools.partial(archive, 8, shape=(1,), dtype="<U2"), "holds no numbers"),
+    (lambda: b"PK", "not a zip file"),
+])  # fmt: skip
+def test_an_archive_is_unpacked_only_as_far_as_memory_is_for_it(content, reason, store):
+    content = content()
+    store.path(RUN, ".npz").parent.mkdir()
+    store.path(RUN, ".npz").write_bytes(content)
+    name, started = f"{RUN.name}.npz", time.monotonic()
+    with pytest.raises(RecordError, match=rf"\.npz is refused: .*{reason}"):
+        store.arrays(record_of(files={name: records.store._sha256(content)}))
+    assert time.monotonic() - started < 5
+
+
+def test_what_a_terminal_would_obey_is_shown_as_its_code():
+    assert records.plain("Γ – 5 %") == "Γ – 5 %"
+    assert records.plain("a\x1b[2Jb\r\n\x9b\u202e\x00\udcff") == r"a\x1b[2Jb\r\n\x9b\u202e\x00\udcff"
+
+
+def test_a_name_of_a_file_cant_move_the_cursor(store):
+    store.prepare()
+    (store.folder / "a\x1b[2J\n.json").write_bytes(b"")
+    ((path, reason),) = store.scan()[1].items()
+    assert r"a\x1b[2J\n.json is damaged" in records.plain(reason)
 
 
 def test_files_that_are_no_records_are_named(store):
@@ -169,11 +307,11 @@ def test_a_file_beside_a_record_that_is_damaged_or_missing_is_named(suffix, read
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "is damaged: delete" in fault(store, path.name)
-    with pytest.raises(RecordError, match="is damaged: delete .* and run its row again"):
+    assert "is damaged: run its row again" in fault(store, path.name)
+    with pytest.raises(RecordError, match="is damaged: run its row again"):
         read(store, written)
     path.unlink()
-    assert "is missing: delete" in fault(store, path.name)
+    assert "is missing: run its row again" in fault(store, path.name)
     with pytest.raises(RecordError, match="is missing"):
         read(store, written)
     assert store.read(RUN) == written  # whose own numbers are whole
@@ -388,12 +526,17 @@ def test_damaged_files_set_aside_are_not_lost(store):
     assert store.scan() == ({}, {})
 
 
-def test_a_record_set_aside_takes_its_files_along_and_goes_last(store, monkeypatch):
-    written = store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+@pytest.mark.parametrize("suffix", [".json", ".npz", ".safetensors"])
+def test_what_is_damaged_is_set_aside_and_a_damaged_record_with_all_that_is_its_own(suffix, store, monkeypatch):
+    store.write(record_of(), {"step_loss": np.arange(3.0)}, {"w": np.ones(2)})
+    store.path(RUN, suffix).write_bytes(b"damaged")
     contents = {path.name: path.read_bytes() for path in store.folder.glob(f"{RUN.name}.*")}
     aside, moved = store.set_aside, []
-    monkeypatch.setattr(store, "set_aside", lambda path: moved.append(path.name) or aside(path))
-    assert store.set_aside_record(RUN) == store.work / f"{RUN.name}.json.damaged"
-    assert moved == [*written.files, f"{RUN.name}.json"]
-    assert {name: (store.work / f"{name}.damaged").read_bytes() for name in moved} == contents
-    assert store.scan() == ({}, {})
+    monkeypatch.setattr(store, "set_aside", lambda path: moved.append(path.suffix) or aside(path))
+    kept = store.set_aside_damaged(RUN)
+    assert moved == ([".npz", ".safetensors", ".json"] if suffix == ".json" else [suffix])  # the record last
+    assert kept[0] == store.work / f"{RUN.name}{suffix}.damaged" and len(kept) == len(moved)
+    assert {path.name: path.read_bytes() for path in kept} == {
+        f"{RUN.name}{each}.damaged": contents[RUN.name + each] for each in moved
+    }
+    assert len(list(store.folder.glob(f"{RUN.name}.*"))) == 3 - len(moved)

@@ -4,15 +4,16 @@ What happens to a process happens to a real one, forked from a server that has t
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 import signal
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ import torch
 from helpers import __main__, data, experiments, fast, records, runner, training
 from helpers.experiments import Run
 from helpers.records import RecordError, Store
-from helpers.runner import one
+from helpers.runner import engines, one, progress, provenance
 
 # Dropout and augmentation, so that every random state matters.
 NET = Run(model="MyNet", options={"hidden": 16, "dropout": 0.3}, loss="nll", lr=0.05, momentum=0.5,
@@ -29,7 +30,7 @@ NET = Run(model="MyNet", options={"hidden": 16, "dropout": 0.3}, loss="nll", lr=
 DIGITS = Run(data="mnist", model="LeNet", lr=0.05, momentum=0.5, epochs=3, batch_size=16, images=64)
 ROWS = {"a": DIGITS, "b": experiments.replace(DIGITS, lr=0.02), "c": experiments.replace(DIGITS, momentum=0.9)}
 BROKEN = experiments.replace(DIGITS, lr=1e30)
-REVISION = one.revision  # which all other tests replace
+REVISION = provenance.revision  # which all other tests replace
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["helpers.__main__", "helpers.runner", "pytest"])
@@ -47,7 +48,7 @@ def tiny(name: str, root=None, validation="held_out") -> data.Dataset:
 def declare(patch) -> None:
     patch(data, "load", tiny)
     patch(data, "fetch", lambda name, root=None: None)
-    patch(one, "revision", lambda: "revision")  # two processes a record
+    patch(provenance, "revision", lambda: "revision")  # two processes a record
     patch(experiments.tables, "SECTIONS", {"1": {"small": ROWS}})
 
 
@@ -74,7 +75,8 @@ def arrange(moment: tuple[str, int, str] | None, folder: str) -> None:
         "SIGINT": lambda: os.kill(main, signal.SIGINT),
         "SIGTERM": lambda: os.kill(main, signal.SIGTERM),
         "SIGTERM group": lambda: os.killpg(0, signal.SIGTERM),
-        "late": lambda: setattr(runner.time, "time", lambda: 1e12),
+        "late": lambda: setattr(time, "monotonic", lambda: 1e12),
+        "clock set": lambda: setattr(time, "time", lambda: 1e12),
         "pause": lambda: time.sleep(100),
     }
 
@@ -119,6 +121,18 @@ def child_runs(folder, arguments, moment=None, largest_file=None) -> None:
     # One thread, as undisturbed: with more, sums are added up in another order.
     sys.argv = ["helpers", "run", "--budget", "laptop", "--threads", "1", "--results", str(folder), *arguments]
     sys.exit(__main__.main())
+
+
+def pruned(*arguments) -> dict[str, np.ndarray]:
+    """In place of what takes seconds."""
+    return {"pruned_elimination_conv3_test": np.ones(20, np.float32)}
+
+
+def child_completes(folder, moment) -> None:
+    begin(folder, moment)
+    one._pruned = pruned
+    store = Store(folder)
+    one.complete(store.read(PATH), store)
 
 
 def start(target, *arguments):
@@ -265,13 +279,87 @@ def test_a_record_that_keeps_its_weights_is_completed(store, monkeypatch):
         for record, arrays in zip(made, before)
     ]
     completed = one.complete(older[0], store)
-    assert completed == store.read(PATH) and completed.revision == f"0123456789ab, {one.revision()}"
+    assert completed == store.read(PATH) and completed.revision == f"0123456789ab, {provenance.revision()}"
     assert completed.weights == made[0].weights and one.verify(completed, store) is None
     arrays = store.arrays(completed)
     assert arrays.keys() == before[0].keys() and arrays["silent"].tolist() == [0]  # nothing is measured again
     assert all(np.array_equal(arrays[name], before[0][name]) for name in new)
     assert one.complete(completed, store) is None  # it lacks nothing any more
     assert one.complete(older[1], store) is None and store.read(DIGITS) == older[1]  # no weights, nothing to measure
+
+
+@pytest.fixture(scope="module")
+def incomplete(tmp_path_factory):
+    """A folder with the record of PATH and its weights, as it was before it was measured what each filter is worth."""
+    store = Store(tmp_path_factory.mktemp("incomplete") / "results")
+    with pytest.MonkeyPatch.context() as patch:
+        declare(patch.setattr)
+        patch.setattr(experiments.plan, "KEPT", {PATH})
+        (record,) = runner.work([PATH], store)
+    arrays = {name: values for name, values in store.arrays(record).items() if "elimination" not in name}
+    store.write(record.model_copy(update={"revision": "0123456789ab"}), arrays, store.weights(record))
+    return store.folder
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.folder.glob("LeNet*")}
+
+
+@pytest.mark.parametrize("place, least", [("written", 8), ("renamed", 5)])
+def test_a_completion_killed_at_any_moment_leaves_all_of_the_old_or_all_of_the_new(
+    place, least, incomplete, store, monkeypatch
+):
+    monkeypatch.setattr(one, "_pruned", pruned)
+    shutil.copytree(incomplete, store.folder)
+    old, before = store.whole(PATH), contents(store)
+    new = one.complete(old, store)
+    after = contents(store)
+    for count in itertools.count(1):
+        shutil.rmtree(store.folder)
+        shutil.copytree(incomplete, store.folder)
+        code = finish(start(child_completes, store.folder, (place, count, "kill")))
+        if code == 0:  # there is no such operation any more
+            break
+        os.remove(f"{store.folder}.moment")
+        found = store.whole(PATH)
+        assert found in (old, new) and store.scan() == ({PATH.name: found}, {})
+        assert ("pruned_elimination_conv3_test" in store.arrays(found)) == (found == new)
+        assert [each["state"] for each in records.status(store, ["paper"], [experiments.Row("1", "", "", PATH)])] == [
+            "done"
+        ]
+        store.prepare()
+        assert contents(store) == (after if found == new else before) and not list(store.work.glob("LeNet*.new*"))
+        one.complete(found, store)
+        assert contents(store) == after and not list(store.folder.rglob("*.part"))
+    assert count > least
+
+
+def test_a_record_that_another_process_is_at_is_not_completed(incomplete, store):
+    shutil.copytree(incomplete, store.folder)
+    record, before = store.read(PATH), contents(store)
+    with store.claim(PATH), pytest.raises(RecordError, match=f"{PATH.name}.json is being made by another process"):
+        one.complete(record, store)
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("damage", ["damaged", "missing"])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_record_with_a_file_beside_it_at_fault_is_stale_and_made_again(
+    suffix, damage, incomplete, store, monkeypatch, capsys
+):
+    monkeypatch.setattr(experiments.plan, "KEPT", {PATH})
+    shutil.copytree(incomplete, store.folder)
+    path, row = store.path(PATH, suffix), experiments.Row("1", "small", "path", PATH)
+    path.unlink() if damage == "missing" else path.write_bytes(b"damaged")
+    assert [each["state"] for each in records.status(store, ["paper"], [row])] == ["stale"]
+    assert runner.pending([row], ["paper"], store) == [PATH] and not runner.is_made(PATH, store)
+    with pytest.raises(RecordError, match=f"{suffix} is {damage}: run its row again"):
+        one.complete(store.read(PATH), store)
+    runner.work([PATH], store)
+    told = f"{path} is {damage}: {f'kept as {store.work / path.name}.damaged, ' * (damage == 'damaged')}the run is made"
+    assert capsys.readouterr().err.startswith(told)
+    assert store.scan()[1] == {} and runner.pending([row], ["paper"], store) == []
+    assert "pruned_elimination_conv3_test" in store.arrays(store.read(PATH))
 
 
 def test_silent_units_are_looked_for_on_validation_images(store, monkeypatch):
@@ -347,6 +435,20 @@ def test_stops_in_time_and_goes_on(store, undisturbed):
         assert_same(run, store, undisturbed)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_clock_set_forward_stops_nothing(workers, store):
+    options = ["--minutes", "5", "--workers", workers]
+    assert finish(start(child_runs, store.folder, options, ("step", 8, "clock set"))) == 0
+    assert lines(store)[-1] == "3 of 3 runs have their record now"
+
+
+def test_runs_that_another_process_keeps_are_told_by_the_exit_status(store):
+    store.prepare()
+    with store.claim(DIGITS):
+        assert finish(start(child_runs, store.folder, ["--workers", "1"])) == 1
+    assert lines(store)[-1].startswith("2 of 3 runs have their record now; another process is at the others: ")
+
+
 @pytest.mark.parametrize("action", ["kill parent", "kill group", "kill"])
 def test_two_workers_killed(action, store, undisturbed):
     process = start(child_runs, store.folder, ["--workers", "2"], ("step", 8, action))
@@ -387,9 +489,9 @@ def test_a_run_that_another_process_is_at_is_left_to_it_whatever_it_starts_from(
     first, second, _ = chain
     runner.work([first], store)
     with store.claim(second):
-        started = time.time()
+        started = time.monotonic()
         assert runner.work([second], store, runner.Settings(deadline=started + 20)) == []
-        assert time.time() < started + 10
+        assert time.monotonic() < started + 10
 
 
 # ------------------------------------------------------------------------------------------ starting from others
@@ -461,6 +563,40 @@ def half_done(store: Store, run: Run = NET) -> dict:
     return torch.load(store.checkpoint(run), weights_only=True)
 
 
+def changed(*place: str, to):
+    """A change of a checkpoint: what stands at `place` becomes `to`."""
+
+    def change(state: dict) -> None:
+        for name in place[:-1]:
+            state = state[name]
+        state[place[-1]] = to
+
+    return change
+
+
+HOSTILE = {
+    "a million threads": changed("engine", "threads", to=10**6),
+    "threads of another type": changed("engine", "threads", to="2"),
+    "another device": changed("engine", "device", to="meta"),
+    "a device of another type": changed("engine", "device", to=[1]),
+    "another precision": changed("engine", "precision", to="float16"),
+    "no engine": changed("engine", to=None),
+    "history of another type": changed("history", to=5),
+    "history without a series": changed("history", to={}),
+    "history too long": changed("history", "seconds", to=[1.0] * 9),
+    "history of words": changed("history", "train_loss", to=["low"]),
+    "a step of another type": changed("step", to="4"),
+    "a step too far": changed("step", to=10**9),
+    "a step before the first": changed("step", to=-1),
+    "seconds of another type": changed("seconds", to="1"),
+    "endless seconds": changed("seconds", to=float("inf")),
+    "fewer losses": changed("losses", to=torch.zeros(1)),
+    "a fingerprint of another type": changed("fingerprint", to="2.3"),
+    "revisions of another type": changed("revisions", to=[1]),
+    "another momentum": lambda state: state["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(7)),
+}
+
+
 def spoilt(kind: str, path, state: dict) -> None:
     content = bytearray(path.read_bytes())
     if kind == "cut short":
@@ -479,12 +615,18 @@ def spoilt(kind: str, path, state: dict) -> None:
     elif kind == "wrong shapes":
         state["model"] = {name: tensor[:1] for name, tensor in state["model"].items() if tensor.ndim}
         torch.save(state, path)
+    elif kind in HOSTILE:
+        HOSTILE[kind](state)
+        torch.save(state, path)
+    elif kind == "pipe":
+        path.unlink()
+        os.mkfifo(path)
     else:
         torch.save({**state, "origin": {**state["origin"], kind: "another"}}, path)
 
 
 KINDS = ["cut short", "one bit", "empty", "pickled object", "plain pickle", "no checkpoint", "wrong shapes", "run",
-         "torch", "recipe"]  # fmt: skip
+         "torch", "recipe", "pipe", *HOSTILE]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -496,6 +638,43 @@ def test_a_checkpoint_that_cant_be_used_is_named_and_set_aside(kind, store, undi
     assert len(told) == 1 and str(store.checkpoint(NET)) in told[0] and "the run starts again" in told[0]
     assert (store.work / f"{NET.name}.pt.damaged").exists() and not (tmp_path / "intruded").exists()
     assert_same(NET, store, undisturbed)
+
+
+def test_a_checkpoint_from_a_device_that_is_not_here_is_kept_and_told(store):
+    state = half_done(store)
+    for device in ("cuda", "cuda:7"):
+        changed("engine", "device", to=device)(state)
+        torch.save(state, store.checkpoint(NET))
+        with pytest.raises(RecordError, match=f"{NET.name} was begun on {device}, which is not here: go on there, or"):
+            runner.work([NET], store)
+        assert store.checkpoint(NET).exists()
+
+
+@pytest.mark.parametrize("name, value", [("previous", [torch.zeros(3)]), ("previous", 5), ("kept", [[1, 2]])])
+def test_what_probes_keep_is_looked_at_before_it_is_used(name, value, store, undisturbed, capsys):
+    steps = []
+    with store.claim(PROBED), pytest.raises(runner.Interrupted):
+        one.make(PROBED, store, stop=lambda: steps.append(1) or len(steps) == 4)
+    state = torch.load(store.checkpoint(PROBED), weights_only=True)
+    state["probes"]["surface" if name == "kept" else "gradient_change"][name] = value
+    torch.save(state, store.checkpoint(PROBED))
+    runner.work([PROBED], store)
+    assert "the run starts again" in capsys.readouterr().err
+    assert_same(PROBED, store, undisturbed)
+
+
+def test_a_checkpoint_that_its_finished_run_left_is_swept(store, undisturbed):
+    half_done(store)
+    checkpoint = store.checkpoint(NET).read_bytes()
+    runner.work([NET], store)
+    for sweep in (store.prepare, lambda: runner.work([NET], store)):
+        store.checkpoint(NET).write_bytes(checkpoint)  # killed after the record was written, before this was removed
+        sweep()
+        assert_same(NET, store, undisturbed)
+    store.checkpoint(NET).write_bytes(checkpoint)
+    store.path(NET, ".npz").write_bytes(b"damaged")
+    store.prepare()
+    assert store.checkpoint(NET).exists()  # the run has to be made again, and need not from its start
 
 
 @pytest.mark.parametrize("precision, told", [("auto", 0), ("float32", 0), ("bfloat16", 1)])
@@ -526,22 +705,24 @@ def test_a_checkpoint_from_before_it_named_its_origin_is_continued(store, undist
 def test_a_run_that_goes_on_under_another_revision_names_both(
     known, then, named, store, undisturbed, monkeypatch, capsys
 ):
-    monkeypatch.setattr(one, "revision", lambda: "a")
+    monkeypatch.setattr(provenance, "revision", lambda: "a")
     state = half_done(store)
     if not known:  # a checkpoint from before it named them
         del state["revisions"]
         torch.save(state, store.checkpoint(NET))
-    monkeypatch.setattr(one, "revision", lambda: then)
+    monkeypatch.setattr(provenance, "revision", lambda: then)
     (record,) = runner.work([NET], store)
     assert record.revision == named and "starts again" not in capsys.readouterr().err
     assert_same(NET, store, undisturbed)
 
 
 def test_the_revision_is_that_of_the_code_that_was_imported(store, monkeypatch):
-    monkeypatch.setattr(one, "revision", functools.cache(REVISION.__wrapped__))
+    monkeypatch.setattr(provenance, "revision", functools.cache(REVISION.__wrapped__))
     head = ["a"]
-    monkeypatch.setattr(one.subprocess, "run", lambda command, **options: SimpleNamespace(
-        stdout=head[0] if "rev-parse" in command else ""))  # fmt: skip
+    said = {"rev-parse": str(records.ROOT).encode(), "ls-files": b"helpers/__init__.py", "status": b""}
+    monkeypatch.setattr(
+        provenance, "_git", lambda what, *more: head[0].encode() if "HEAD" in more else said[what]
+    )  # fmt: skip
     original = training.Trainer.step_on
 
     def step_on(*arguments, **options):
@@ -561,7 +742,9 @@ def test_a_damaged_record_is_set_aside_and_made_again(store, undisturbed, capsys
     capsys.readouterr()
     runner.work([DIGITS], store)
     told, _ = capsys.readouterr().err.splitlines()
-    assert told.startswith(f"{path} is damaged (its checksum does not fit its content) and can't be read: kept as")
+    assert told.startswith(
+        f"{path} is damaged or no record (its checksum does not fit its content): kept as {store.work}"
+    )
     assert (store.work / f"{path.name}.damaged").exists()
     assert (store.work / f"{DIGITS.name}.npz.damaged").read_bytes() == series
     assert_same(DIGITS, store, undisturbed)
@@ -571,7 +754,7 @@ def test_a_damaged_record_is_set_aside_and_made_again(store, undisturbed, capsys
 def test_a_record_that_cant_be_read_but_may_be_whole_is_left_alone(reason, store, monkeypatch):
     runner.work([DIGITS], store)
     before = {path.name: path.read_bytes() for path in store.folder.glob(f"{DIGITS.name}.*")}
-    original = records.store._read
+    original = records.store.read
 
     def read(path):
         if path == str(store.path(DIGITS)):
@@ -579,7 +762,7 @@ def test_a_record_that_cant_be_read_but_may_be_whole_is_left_alone(reason, store
         return original(path)
 
     if reason == "Permission denied":
-        monkeypatch.setattr(records.store, "_read", read)
+        monkeypatch.setattr(records.store, "read", read)
     else:  # written by newer code
         body = store.path(DIGITS).read_bytes().rpartition(records.MARK)[0] + b'\n "shine": 1,'
         before[f"{DIGITS.name}.json"] = body + records.MARK + records.store._ending(body)
@@ -643,26 +826,33 @@ def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
     monkeypatch.setattr(fast, "choose_engine", lambda *options: timed.append(options) or fast.Engine())
     run = experiments.replace(DIGITS, images=None)
     for bar, deadline in ((None, None), (0, 1e12), (1, 2e12)):
-        one._engine(run, store, runner.Settings(bar=bar, deadline=deadline))
+        engines.choose(run, store, runner.Settings(bar=bar, deadline=deadline))
     assert len(timed) == 1
-    (store.work / "engines.json").write_text("[1]")
-    one._engine(run, store, runner.Settings())
-    assert len(timed) == 2
+    ((key, engine),) = json.loads((store.work / "engines.json").read_text()).items()
+    hostile = (
+        [{**engine, "threads": threads} for threads in (10**6, 0, "2", True, None)]
+        + [{**engine, "device": "meta"}, {**engine, "fused": 1}, {**engine, "precision": []}, 5, [engine], {}]
+    )  # fmt: skip
+    contents = ["[1]", "5", "", "[" * 10**6, *(json.dumps({key: each}) for each in hostile)]
+    for count, content in enumerate(contents, 2):
+        (store.work / "engines.json").write_text(content)
+        engines.choose(run, store, runner.Settings())
+        assert len(timed) == count, content[:80]
 
 
 def test_an_engine_chosen_among_fewer_is_timed_again(store, monkeypatch):
     run, path = experiments.replace(DIGITS, images=None), store.work / "engines.json"
     monkeypatch.setattr(fast, "choose_engine", lambda *options: fast.Engine())
-    one._engine(run, store, runner.Settings())
+    engines.choose(run, store, runner.Settings())
     ((described, engine),) = json.loads(path.read_text()).items()
     del engine["convolutions"]
     path.write_text(json.dumps({described: engine}))
     monkeypatch.setattr(fast, "choose_engine", lambda *options: fast.Engine(threads=7))
-    assert one._engine(run, store, runner.Settings()).threads == 7
+    assert engines.choose(run, store, runner.Settings()).threads == 7
 
 
 def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
-    monkeypatch.setattr(one, "PLAIN", {**one.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
+    monkeypatch.setattr(progress, "PLAIN", {**progress.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
     runner.work([experiments.replace(DIGITS, epochs=8)], store)
     out = capsys.readouterr().err
     assert not set(out) & {"\r", "\x1b"}
@@ -672,9 +862,9 @@ def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
 def test_on_a_terminal_a_bar_shows_loss_accuracy_and_time_left(store, capsys):
     trainer = training.Trainer(DIGITS, fast.Engine(), 25)
     trainer.step = 25
-    with one._bar(DIGITS, trainer, 25, 0) as tick:
+    with progress.bar(DIGITS, trainer, 25, 0) as tick:
         tick(trainer)
-        one.tqdm._instances.copy().pop().refresh()
+        progress.tqdm._instances.copy().pop().refresh()
     out = capsys.readouterr().err
     assert "\r" in out and "loss=0.000" in out and "accuracy=0.000" in out and "<" in out
 
@@ -691,6 +881,22 @@ def test_verify_replays_the_first_steps(store, chain):
     assert "made by recipe 0" in one.verify(record.model_copy(update={"recipe": 0}), store)
     store.path(first).unlink()
     assert "which has no record" in one.verify(store.read(second), store)
+
+
+@pytest.mark.parametrize("changes, reason", [
+    ({"optimizer": "dessilbi", "penalized": ("nothing",)}, "can't be replayed ('nothing' is no convolution or linear"),
+    ({"schedule": {"kind": "exponential", "every": 1e-9, "factor": 0.5}}, "loss at step"),
+    ({"schedule": {"kind": "steps", "at": [0.0] * 100, "factor": 1000}}, "loss at step"),
+    ({"schedule": {"kind": "cyclic", "high": 1e30, "up": 1e-9, "down": 1e-9}}, "loss at step"),
+    ({"optimizer": "adam", "momentum": 0, "lr": 1e30, "weight_decay": 1e30, "seed": 2**63 - 1}, "loss at step"),
+    ({"optimizer": "dessilbi", "lr": 1e30, "kappa": 1e30, "mu": 1e30, "weight_decay": 1e30}, "loss at step"),
+    ({"epochs": 1000, "batch_size": 1, "images": 100_000}, "loss at step"),
+])  # fmt: skip
+def test_verify_names_a_record_of_a_run_that_nobody_would_make_and_goes_on(changes, reason, store):
+    (record,) = runner.work([DIGITS], store)
+    run = Run(**(DIGITS.differing() | changes))
+    hostile = record.model_copy(update={"run": run, "fingerprint": [1.0] * 5})
+    assert one.verify(hostile, store).startswith(reason)
 
 
 def test_verify_allows_for_steps_that_rounding_turns_around(store):

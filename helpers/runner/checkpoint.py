@@ -1,0 +1,132 @@
+"""The checkpoint of a run: written whole or not at all, and read with suspicion. One that doesn't fit is set aside and
+told in one line; it never stops a run, and never runs code."""
+
+import io
+import math
+import pickle
+import zipfile
+from collections.abc import Callable
+
+import torch
+
+from helpers import records, training
+from helpers.experiments import Run
+from helpers.records import RecordError, Store
+from helpers.runner import engines
+from helpers.runner.progress import tell
+
+
+def save(store: Store, watching: dict, begun: dict, trainer: training.Trainer) -> None:
+    """Writes where a run is: the trainer, its probes (name → probe), and how it began."""
+    measured = {name: probe.state_dict() for name, probe in watching.items()}
+    write(trainer.run, store, {**trainer.state_dict(), "probes": measured, **begun})
+
+
+def write(run: Run, store: Store, state: dict) -> None:
+    buffer = io.BytesIO()  # torch.save itself hides why a disk can't be written
+    torch.save({**state, "origin": _origin(run)}, buffer)
+    store.replace(store.checkpoint(run), buffer.getvalue())
+
+
+def _origin(run: Run) -> dict[str, str | int]:
+    """What a checkpoint belongs to: continued by anything else, a run would not end at the same weights."""
+    return {"run": run.name, "recipe": records.store.RECIPE, "torch": str(torch.__version__)}
+
+
+def resume(run: Run, store: Store, build: Callable[[dict], tuple]):
+    """What `build` makes of the run's checkpoint; None, with the reason told, if there is none that can be used.
+
+    RecordError if the checkpoint is whole and its device isn't here.
+    """
+    path = store.checkpoint(run)
+    if not path.exists():
+        return None
+    try:
+        return build(_read(run, store))
+    except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, RecordError):  # no fault of the checkpoint
+        raise
+    except Exception as error:  # torch raises a different class for each kind of damage
+        pickled = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than weights" if pickled else str(error).strip().split("\n")[0][:100]
+        tell(f"checkpoint {path} can't be used ({reason}): kept as {store.set_aside(path).name}, the run starts again")
+        return None
+
+
+def _read(run: Run, store: Store) -> dict:
+    path = store.checkpoint(run)
+    if not path.is_file():
+        raise ValueError("it is no regular file")
+    with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not look at them
+        if damaged := archive.testzip():
+            raise ValueError(f"its part {damaged} is damaged")
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    for what, here in _origin(run).items():
+        there = state.get("origin", {}).get(what, here)
+        if there != here:
+            raise ValueError(f"it is of {what} {there}, this is {what} {here}")
+    device = engines.checked(state["engine"]).device
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise RecordError(
+            f"{run.name} was begun on {device}, which is not here: go on there, or delete {path}"
+        ) from None
+    _check_beginning(state)
+    return state
+
+
+def _check_beginning(state: dict) -> None:
+    if not _numbers(state["fingerprint"]) or len(state["fingerprint"]) > training.FINGERPRINT_STEPS:
+        raise ValueError("its fingerprint is no list of losses")
+    revisions = state.get("revisions", [])
+    if not isinstance(revisions, list) or not all(isinstance(each, str) for each in revisions):
+        raise ValueError("its revisions are no list of names")
+
+
+def load(trainer: training.Trainer, watching: dict, state: dict, steps: int) -> None:
+    """Puts trainer and probes (name → probe) where `state` is. ValueError if the run can't be there.
+
+    `steps`: those of an epoch.
+    """
+    _check(state, trainer.run, steps)
+    trainer.load_state_dict(state)
+    for parameter, kept in trainer.optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"its {name} has the shape {[*value.shape]}, the parameter {[*parameter.shape]}")
+    for name, probe in watching.items():
+        _check_probe(name, state["probes"][name], trainer)
+        probe.load_state_dict(state["probes"][name])
+
+
+def _check(state: dict, run: Run, steps: int) -> None:
+    step, total = state["step"], run.epochs * steps
+    if type(step) is not int or not 0 <= step <= total:
+        raise ValueError(f"it is at step {step!r:.40} of {total}")
+    if state["diverged_at"] is not None:
+        raise ValueError("it is of a run that diverged")
+    if type(state["seconds"]) is not float or not 0 <= state["seconds"] < math.inf:
+        raise ValueError(f"its epoch took {state['seconds']!r:.40} seconds")
+    history = state["history"]
+    if not isinstance(history, dict) or history.keys() != set(training.HISTORY):
+        raise ValueError("its history has other series")
+    if not all(_numbers(values) and len(values) == step // steps for values in history.values()):
+        raise ValueError(f"its history is not that of {step // steps} epochs")
+    for name in ("losses", "correct"):
+        if not isinstance(state[name], torch.Tensor) or state[name].shape != (total,):
+            raise ValueError(f"its {name} are not one a step")
+
+
+def _check_probe(name: str, state: dict, trainer: training.Trainer) -> None:
+    """What a probe's own `load_state_dict` doesn't look at: that its tensors are some, and a gradient the model's."""
+    previous, kept = state.get("previous"), state.get("kept", [])
+    if not all(
+        isinstance(each, torch.Tensor) for each in (*state["series"].values(), *(x for pair in kept for x in pair))
+    ):
+        raise ValueError(f"what its probe {name} measured is no tensor")
+    if previous is not None and [x.shape for x in previous] != [x.shape for x in trainer.model.parameters()]:
+        raise ValueError(f"the gradient that its probe {name} keeps is not this model's")
+
+
+def _numbers(values) -> bool:
+    return isinstance(values, list) and all(type(value) is float for value in values)
