@@ -6,6 +6,7 @@ import io
 import math
 import os
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,8 @@ from helpers.fast import sparse_step
 
 # ------------------------------------------------------------------------------------------ compiled, or not
 
-needs_compiler = pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "c++")), reason="needs a C++ compiler")
+COMPILER = (shlex.split(os.environ.get("CXX", "")) or ["c++"])[0]
+needs_compiler = pytest.mark.skipif(not shutil.which(COMPILER), reason="needs a C++ compiler")
 
 
 class FusedDessiLBI(DessiLBI):
@@ -669,6 +671,7 @@ def test_threads_change_nothing(kind):
 
 def test_a_missing_compiler_gets_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(sparse_step, "kernel", functools.cache(sparse_step.kernel.__wrapped__))
+    monkeypatch.setattr(torch.ops, "loaded_libraries", set())  # as in a new process
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     with pytest.raises(RuntimeError) as raised:

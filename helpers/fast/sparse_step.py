@@ -2,21 +2,18 @@
 (kernels/dessilbi.cpp). What the kernel doesn't take, it leaves untouched and hands back."""
 
 import functools
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from helpers.fast.build import compiled
-
-SOURCE = Path(__file__).parent / "kernels" / "dessilbi.cpp"
+from helpers.fast.build import compiled, source
 
 
 @functools.cache
 def kernel():
     """The compiled operators torch.ops.dessilbi. Raises RuntimeError where they can't be compiled."""
     try:
-        return compiled("dessilbi", SOURCE.read_text(encoding="utf-8"))
+        return compiled("dessilbi", source("dessilbi"))
     except RuntimeError as error:
         raise RuntimeError(f"fused=True {error}") from error
 
