@@ -80,7 +80,7 @@ class _Bregman(dessilbi.Penalised):
                 state, at = self.state[p], threshold(penalty, group["lam"], p)
                 if "v" not in state:
                     state["v"] = p / delta + subgradient(p, at, penalty)
-                _, gradient, v, *means = self._tensors(name, p, state, names)
+                _, gradient, v, *means = self._tensors(name, p, names)
                 v.sub_(self._direction(group, gradient, *means), alpha=float(group["lr"]))
                 p.copy_(prox(delta * v, delta * at, penalty))
 

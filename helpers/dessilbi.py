@@ -35,8 +35,7 @@ def soft_threshold(z: Tensor) -> Tensor:
 def group_factors(zs: list[Tensor]) -> list[Tensor]:
     """max(0, ‖z_f‖ − 1)/‖z_f‖ of each output filter: (F, …) → (F, 1, …). A filter within the unit ball gets 0."""
     norms = [torch.linalg.vector_norm(z, dim=tuple(range(1, z.ndim)), keepdim=True) for z in zs]
-    # Squares overflow before the norm does: inf/inf would be NaN, where the factor is 1.
-    torch._foreach_clamp_max_(norms, [torch.finfo(each.dtype).max for each in norms])
+    torch._foreach_clamp_max_(norms, [torch.finfo(each.dtype).max for each in norms])  # or inf/inf where 1 is right
     factors = [soft_threshold(each) for each in norms]
     torch._foreach_clamp_min_(norms, 1)  # so that 0 is not divided by 0
     return torch._foreach_div(factors, norms)
@@ -155,13 +154,16 @@ class Penalised(torch.optim.Optimizer):
             self._step_group(group)
         return loss
 
-    def _tensors(self, name: str, p: Tensor, state: dict, state_names: list[str]) -> tuple[Tensor, ...]:
+    def _tensors(self, name: str, p: Tensor, state_names: list[str]) -> tuple[Tensor, ...]:
         """(weights, gradient, *state of these names) of a parameter, the state all zero where there is none yet."""
-        for what in [what for what in state_names if what not in state]:
-            state[what] = torch.zeros_like(p) if what != "step" else p.new_zeros((), dtype=torch.float32)
-        found = [p.grad, *[state[what] for what in state_names]]
-        shape, shapes = p.shape, [t.shape for t in found]
-        if shapes != [shape, *[shape if what != "step" else () for what in state_names]] or p.grad.is_sparse:
+        state, shape, found = self.state[p], p.shape, [p.grad]
+        odd = p.grad.shape != shape or p.grad.is_sparse
+        for what in state_names:
+            if what not in state:
+                state[what] = torch.zeros_like(p) if what != "step" else p.new_zeros((), dtype=torch.float32)
+            found.append(state[what])
+            odd = odd or state[what].shape != (shape if what != "step" else ())
+        if odd:
             self._check_alike(name, p, dict(zip(("gradient", *state_names), found)))
         return p, *found
 
@@ -185,8 +187,7 @@ class DessiLBI(Penalised):
         names, batches = self._names(group), {False: [], True: []}  # where a momentum begins, the step is another
         for name, p in self._named(group):
             if p.grad is not None:
-                state = self.state[p]
-                batches[names[:1] != [] and names[0] not in state].append(self._tensors(name, p, state, names))
+                batches[names[:1] != [] and names[0] not in self.state[p]].append(self._tensors(name, p, names))
         for first, tensors in batches.items():
             if tensors and penalty and group["fused"] and not torch.compiler.is_compiling():
                 tensors = importlib.import_module("helpers.fast.sparse_step").step(tensors, group, first)
@@ -195,7 +196,6 @@ class DessiLBI(Penalised):
                 step_of_w = functools.partial(self._step_of_w, group, first, ws, gradients, *state)
                 dessilbi_(ws, zs, step_of_w, lr=lr, kappa=kappa, mu=mu, penalty=penalty)
 
-    @torch.no_grad()
     def gamma(self, parameter: Tensor) -> Tensor:
         """Γ of a penalised parameter, its sparse copy, all zero at first. Raises ValueError for others."""
         for group in self.param_groups:
