@@ -78,6 +78,13 @@ def test_rich_outputs_are_shown_in_print(report):
     assert not any(text in printed for text in ("<Latex>", "<HTML>", "<JPEG>", "frac"))
 
 
+def test_what_is_folded_on_the_site_is_not_printed(report):
+    printed = subprocess.run(["pdftotext", report / "report.pdf", "-"], capture_output=True, text=True).stdout
+    page = (report / "html" / "a.html").read_text()
+    assert "records" not in printed and "folded" not in printed and page.count("<summary>records</summary>") == 2
+    assert "After the fold." in printed and "Shown." in printed
+
+
 def test_characters_without_a_glyph_are_named_in_one_line(tmp_path, capfd):
     chapter = chapters.read([write(tmp_path / "a.ipynb", text("Tangut 𗀀𗀁, known κ → ± “é”."))])
     paper.pdf(chapter, tmp_path, tmp_path)
