@@ -57,6 +57,8 @@ def report(tmp_path_factory):
         code("x", result(html="<p>five <b>six</b></p>", plain="<HTML>")),
         code("x", result(html=frame, plain="   loss")),
         code("x", display, caption="Seven.", label="fig-seven"),
+        text("<details><summary>records</summary>\n\n- [a](a.ipynb): folded\n\n</details>\n\nAfter the fold."),
+        code("x", result(html="Shown.<details><summary>records</summary>folded</details>")),
         text('~~eight~~ “nine” -- "ten" `--`...'),
     )
     build.build(root, root / "out", run=False)
