@@ -1,5 +1,5 @@
-"""The printed report: HTML of the chapters, set by Pandoc and Typst. It shows no code, and never a table cut at the
-margin."""
+"""The printed report: HTML of the chapters, set by Typst. It never shows code, what is folded, or a table cut
+at the margin."""
 
 import html as markup
 import os
@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from markdown_it.token import Token
@@ -48,7 +48,7 @@ class Paper(Writer):
         return script(formula)
 
     def text(self, tokens: list[Token]) -> list[Token]:
-        found = super().text(tokens)
+        found = list(_unfolded(super().text(tokens)))
         for token, after in zip(found, found[1:]):
             if token.type == "heading_open":
                 name = words(after)
@@ -59,7 +59,8 @@ class Paper(Writer):
         return [fence("", block.text)] if block.shown else []
 
     def shown(self, page: str) -> list[Token]:
-        return [_typst("#fitted(["), raw(cleaned(page, self, formulas=True)), _typst("])")]
+        page = re.sub("<details.*?</details>", "", cleaned(page, self, formulas=True), flags=re.DOTALL)
+        return [_typst("#fitted(["), raw(page), _typst("])")]
 
     def figure(self, block: Float) -> list[Token]:
         body = f"picture({_string(self.picture(block))}, {_string(block.alt)})"
@@ -77,6 +78,17 @@ class Paper(Writer):
             _, beyond, _ = safe(inline(more), self)
             shown.children += [_piece("#beyond[ "), *beyond.children, _piece("]")]
         return [opening, shown, closing]
+
+
+def _unfolded(tokens: list[Token]) -> Iterator[Token]:
+    """What is there to be read without unfolding anything."""
+    depth = 0
+    for token in tokens:
+        within = depth
+        if token.type == "html_block":
+            depth += token.content.count("<details") - token.content.count("</details>")
+        if not within and not depth and "<details" not in token.content:
+            yield token
 
 
 def _typst(text: str) -> Token:

@@ -57,6 +57,8 @@ def report(tmp_path_factory):
         code("x", result(html="<p>five <b>six</b></p>", plain="<HTML>")),
         code("x", result(html=frame, plain="   loss")),
         code("x", display, caption="Seven.", label="fig-seven"),
+        text("<details><summary>records</summary>\n\n- [a](a.ipynb): folded\n\n</details>\n\nAfter the fold."),
+        code("x", result(html="Shown.<details><summary>records</summary>folded</details>")),
         text('~~eight~~ “nine” -- "ten" `--`...'),
     )
     build.build(root, root / "out", run=False)
@@ -76,6 +78,13 @@ def test_rich_outputs_are_shown_in_print(report):
     for word in ("five six", "loss", "first", "Figure 1. Seven.", "eight “nine” – “ten” --…"):
         assert word in " ".join(printed.split())
     assert not any(text in printed for text in ("<Latex>", "<HTML>", "<JPEG>", "frac"))
+
+
+def test_what_is_folded_on_the_site_is_not_printed(report):
+    printed = subprocess.run(["pdftotext", report / "report.pdf", "-"], capture_output=True, text=True).stdout
+    page = (report / "html" / "a.html").read_text()
+    assert "records" not in printed and "folded" not in printed and page.count("<summary>records</summary>") == 2
+    assert "After the fold." in printed and "Shown." in printed
 
 
 def test_characters_without_a_glyph_are_named_in_one_line(tmp_path, capfd):

@@ -88,11 +88,11 @@ def test_search_finds_dessilbi(site, tab):
     assert tab.bad == []
 
 
-def test_from_a_claim_to_its_records_in_one_click(site, tab):
-    tab.goto((site / "00_overview.html").as_uri())
-    targets = tab.eval_on_selector_all("#tab-claims a", "links => links.map(a => a.href)")
-    assert targets and all(target.endswith(".json") for target in targets)
-    assert all((site / target.split("/html/")[1]).is_file() for target in targets)
+@pytest.mark.parametrize("name", PAGES)
+def test_records_are_one_click_away(site, tab, name):
+    tab.goto((site / f"{name}.html").as_uri())
+    targets = tab.eval_on_selector_all("article a[href$='.json']", "links => links.map(a => a.href)")
+    assert targets and all((site / target.split("/html/")[1]).is_file() for target in targets)
 
 
 def test_links_between_pages_lead_somewhere(site, tab):
