@@ -373,8 +373,11 @@ def _in_support(series: Mapping[str, np.ndarray]) -> bool:
 
 
 def adam_as_fast(mnist: Comparison, cifar: Comparison) -> list[Part]:
-    return [ratio_of_times(data, rows.gap(ADAM, WITHOUT), 1 / LITTLE_TIME)
-            for data, rows in (("MNIST", mnist), ("CIFAR-10", cifar))]  # fmt: skip
+    """A step takes as long at any rate: where the two were timed on different machines, the rate as stated serves."""
+    timed = (mnist.gap(ADAM, label) for label in (WITHOUT, "without, as stated"))
+    known = next((gap for gap in timed if not missing(gap) and not missing(gap.seconds)), MISSING)
+    pairs = {"MNIST": known, "CIFAR-10": cifar.gap(ADAM, WITHOUT)}
+    return [ratio_of_times(data, gap, 1 / LITTLE_TIME) for data, gap in pairs.items()]
 
 
 def validation_above(mnist: Comparison, cifar: Comparison) -> list[Part]:

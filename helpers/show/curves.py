@@ -154,11 +154,15 @@ def comparison(
     return ax
 
 
-def pair(rows: Mapping[str, list[Record]], what: str, looks: Sequence[tuple] = LINES) -> Figure:
-    """`what` of several rows in training (its running mean) and on the validation set, side by side."""
+def pair(
+    rows: Mapping[str, list[Record]], what: str, looks: Sequence[tuple] = LINES, floor: float | None = None
+) -> Figure:
+    """`what` of several rows in training (its running mean) and on the validation set, side by side, above `floor`."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), sharey=True)
     for ax, split in zip(axes, ("train", "validation")):
         comparison(rows, what, ax, split, looks)
+    if floor is not None:
+        axes[0].set_ylim(bottom=floor)
     one_legend(axes)
     return closed(figure)
 
