@@ -36,7 +36,7 @@ def test_no_output_is_an_error_or_a_warning(notebook):
             assert output.get("name") != "stderr" or "warning" not in output.text.lower()
 
 
-OLDER = {"04_loss_landscape", "05_dessilbi_mnist"}  # not yet rewritten for these two
+OLDER = {"05_dessilbi_mnist"}  # not yet rewritten
 
 
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem not in OLDER], ids=lambda path: path.stem)

@@ -253,6 +253,21 @@ def effects(gaps: Mapping[str, Any]) -> Figure:
     return closed(figure)
 
 
+def over_rates(found: Mapping[str, Band], label: str, log: bool = False) -> Figure:
+    """The `bands` of both networks on a figure of their own."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3))
+    bands(found, label, ax, log=log)
+    return closed(figure)
+
+
+def along(found: Mapping[str, Mapping[str, Band]]) -> Figure:
+    """What lies along the gradient of each step, one quantity below the other, as `bands.along` gives it."""
+    figure, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 6.4))
+    for ax, (what, pair) in zip(axes, found.items()):
+        bands(pair, what, ax, window=150, log=what != "loss")
+    return closed(figure)
+
+
 def _legend_once(ax: Axes) -> None:
     """A legend that names what many marks share once."""
     named = dict(zip(*reversed(ax.get_legend_handles_labels())))
