@@ -12,10 +12,10 @@ import pandas as pd
 
 from helpers import experiments, records
 from helpers.experiments import SECTIONS
-from helpers.records import FAILS, HOLDS, ONE_RUN, OPEN, UNMEASURED, VERDICTS, Interval, Record, RecordError, Store
+from helpers.records import FAILS, HOLDS, ONE_RUN, OPEN, UNMEASURED, VERDICTS, Interval, Record, Store
 from helpers.show import bands, filters
 from helpers.show.comparison import FAR, LITTLE, Comparison, Report, Row
-from helpers.show.filters import CHEAP, CONV3, DEAR
+from helpers.show.filters import CHEAP, DEAR
 from helpers.show.grid import Grid
 from helpers.show.text import MISSING, NORMED, PLAIN, counted, listed, missing, signed
 
@@ -325,7 +325,7 @@ def _pruned(row: Row, layers: str) -> list[Part]:
 
 def darker(rows: Comparison) -> list[Part]:
     sgd, label, said = _pair(rows)
-    ours, theirs = (_weights(rows[each], CONV3) for each in (label, sgd))
+    ours, theirs = (filters.weights_of(rows[each]) for each in (label, sgd))
     shade = measured("darker", [_shade(each) for each in ours], [_shade(each) for each in theirs], -math.inf, 0)
     black = measured("more black", *([filters.near_zero(each) for each in kept] for kept in (ours, theirs)))
     lossless = between("no accuracy lost", rows.gap(label, sgd), -CHEAP)
@@ -334,16 +334,6 @@ def darker(rows: Comparison) -> list[Part]:
 
 def _shade(weights: np.ndarray) -> float:
     return math.log(float(np.abs(weights).mean()))
-
-
-def _weights(row: Row, name: str) -> list[np.ndarray]:
-    kept = []
-    for record in row:
-        try:
-            kept.append(row.store.weights(record)[name])
-        except (RecordError, KeyError):
-            continue
-    return kept
 
 
 ADAM, USUAL, WITHOUT = "with Adam", "with Adam, usual rate 1e-3", "without"
