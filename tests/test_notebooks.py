@@ -36,10 +36,7 @@ def test_no_output_is_an_error_or_a_warning(notebook):
             assert output.get("name") != "stderr" or "warning" not in output.text.lower()
 
 
-OLDER = {"04_loss_landscape", "05_dessilbi_mnist", "06_dessilbi_adam"}  # not yet rewritten for these two
-
-
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem not in OLDER], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_cell_is_what_a_student_would_write(path):
     for cell in code(nbformat.read(path, as_version=4)):
         lines = cell.source.splitlines()
@@ -62,10 +59,6 @@ def clever(tree):
 ])  # fmt: skip
 def test_what_is_clever_is_found(source, found):
     assert len(list(clever(ast.parse(source)))) == found
-
-
-def test_no_cell_is_longer_than_25_lines(notebook):
-    assert max(len(cell.source.splitlines()) for cell in code(notebook)) <= 25
 
 
 def test_no_notebook_defines_what_another_could_need(notebook):

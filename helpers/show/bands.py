@@ -3,18 +3,17 @@ run that is missing, short, diverged or stuck is named, never silently left out.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers.experiments import BUDGETS, Run
-from helpers.records import Record, Selection, Store
+from helpers.experiments import Run
+from helpers.records import Record, Store
 from helpers.show.grid import Grid as Table
 from helpers.show.readings import series
-from helpers.show.text import NORMED, PLAIN, text
+from helpers.show.text import MISSING, NORMED, PLAIN, missing, text
 
-STRETCHES = 20  # equal parts of a run, in each of which two bands are compared
 PLATEAU = 0.02  # how near to the loss of guessing a run has to end to be called stuck there, as a share of it
 
 
@@ -29,12 +28,6 @@ def networks(rows: Mapping[str, Run], selection: Mapping[str, list[Record]]) -> 
         rate = f"lr {run.lr:g}"
         found[name][label if rate in found[name] else rate] = selection[label]
     return found
-
-
-def paired(rates: Mapping[str, Mapping[str, list[Record]]]) -> dict[str, dict[str, list[Record]]]:
-    """Of the rows by network, as `networks` gives them, those at the rates of which both networks have a record."""
-    both = [rate for rate in rates[PLAIN] if all(runs.get(rate) for runs in rates.values())]
-    return {network: {rate: runs[rate] for rate in both} for network, runs in rates.items()}
 
 
 class Band(NamedTuple):
@@ -83,6 +76,32 @@ def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str |
     ended = tuple(end for found in rows.values() for end in _ends(found))
     low, high = np.nanmin(lows[:, at], 0, initial=np.inf), np.nanmax(highs[:, at], 0, initial=-np.inf)
     return Band(at, low, high, steps, len(known), len(rows), ended, tuple(notes))
+
+
+def both(
+    rates: Mapping[str, Mapping[str, list[Record]]], store: Store, what: str, until: str | None = None
+) -> dict[str, Band]:
+    """The `band` of each of the two networks; `rates` as `networks` gives them."""
+    return {name: band(runs, store, what, until) for name, runs in rates.items()}
+
+
+def leave_out(rates: Mapping[str, Mapping[str, list[Record]]], rate: str) -> dict[str, dict[str, list[Record]]]:
+    """The runs of both networks at all rates but one."""
+    return {name: {each: found for each, found in runs.items() if each != rate} for name, runs in rates.items()}
+
+
+def along(rates: Mapping[str, Mapping[str, list[Record]]], store: Store, rate: str) -> dict[str, dict[str, Band]]:
+    """What was measured along the gradient of each step of the runs at one rate: quantity → network → band."""
+    one = {name: {rate: runs[rate]} for name, runs in rates.items()}
+    ends = {"loss": ("loss_min", "loss_max"), "gradient distance": ("change_min", "change_max"),
+            "effective β": ("smoothness", "smoothness")}  # fmt: skip
+    return {what: both(one, store, *(f"along_{end}" for end in pair)) for what, pair in ends.items()}
+
+
+def over(found: Mapping[str, Band], of: str) -> Any:
+    """The mean "middle" or "width" of the band without batch norm over that with it; MISSING without both."""
+    value = ratio(found[PLAIN], found[NORMED], of)
+    return MISSING if missing(value) else value
 
 
 def by_seed(rows: Mapping[str, list[Record]], store: Store, what: str) -> list[Band]:
@@ -140,71 +159,6 @@ def stuck(losses: Sequence[float], classes: int = 10) -> bool:
     return len(last) > 0 and abs(float(np.median(last)) / math.log(classes) - 1) < PLATEAU
 
 
-def _mean_of(band: Band, of: str, start: float, stop: float) -> float:
-    """The mean of a band's `of` ("middle" or "width") over the steps from `start` to `stop`; infinite if a run has
-    diverged by then, NaN if nothing was measured."""
-    values = getattr(band, of)[(band.at >= start) & (band.at < stop)]
-    return math.inf if any(end < stop for end in band.ended) else float(values.mean()) if len(values) else math.nan
-
-
-def edges(rows: Mapping[str, list[Record]], store: Store, what: str) -> str:
-    """Which of `rows` is most often at the upper edge of the band of `what`, and which at the lower, in words."""
-    known = {label: each[what] for label, found in rows.items() if what in (each := series(found, store))}
-    stack = _stacked(list(known.values()), max(map(len, known.values()), default=0))
-    stack = stack[:, np.isfinite(stack).all(0)]
-    if not stack.size:
-        return "not measured yet"
-    counts = (np.bincount(at, minlength=len(known)) for at in (stack.argmax(0), stack.argmin(0)))
-    upper, lower = (
-        f"{list(known)[each.argmax()]} ({100 * each.max() / each.sum():.0f} % of the steps)" for each in counts
-    )
-    return f"upper edge {upper}, lower edge {lower}"
-
-
-def stretches_won(plain: Band, normed: Band, of: str) -> tuple[int, int]:
-    """In how many of 20 equal stretches of the run the mean `of` is smaller in `normed`, and in how many larger."""
-    edges = np.linspace(0, max(plain.steps, normed.steps), STRETCHES + 1)
-    pairs = [[_mean_of(each, of, *ends) for each in (plain, normed)] for ends in zip(edges, edges[1:])]
-    return sum(b < a for a, b in pairs), sum(b > a for a, b in pairs)
-
-
-# What batch norm may do to a series, and what of which band is then smaller.
-COMPARED = {"lower": (band, "middle"), "narrower": (band, "width"), "steadier": (unsteadiness, "middle")}
-
-
-def compare(
-    plain: Mapping[str, list[Record]], normed: Mapping[str, list[Record]], store: Store, what: str, word: str
-) -> tuple[str, int, int]:
-    """Whether the series `what` is lower, narrower or steadier with batch norm: a verdict, won stretches, of how many.
-
-    `word` is one of COMPARED: lower and narrower are said of the band over all runs, steadier of what happens in each.
-    """
-    measure, of = COMPARED[word]
-    pair = [measure(rows, store, what) for rows in (plain, normed)]
-    won, lost = stretches_won(*pair, of)
-    return smaller(*pair, of), won, won + lost
-
-
-def smaller(plain: Band, normed: Band, of: str) -> str:
-    """Whether the "middle" or the "width" of a band is smaller with batch norm than without: a verdict.
-
-    The run is cut into 20 equal stretches and the means in each compared: a two-sided sign test at 5 % (15 of 20).
-    A run that diverged counts as infinite from there on. Neighbouring stretches are alike, so the bar is a low one.
-    """
-    if any(each.measured < each.runs or not len(each.at) for each in (plain, normed)):
-        return "not measured yet"
-    won, lost = stretches_won(plain, normed, of)
-    if _sign_test(won, lost) > 0.05:
-        return "within noise"
-    return "holds" if won > lost else "does not hold"
-
-
-def _sign_test(won: int, lost: int) -> float:
-    """The probability of a result at least as uneven from a fair coin."""
-    count, most = won + lost, max(won, lost)
-    return min(1.0, 2 * sum(math.comb(count, k) for k in range(most, count + 1)) / 2**count)
-
-
 def ratio(plain: Band, normed: Band, of: str, start: float = 0.0, stop: float = 1.0) -> float:
     """The mean `of` without batch norm over that with it, from the share `start` to the share `stop` of the run."""
     values = [getattr(each, of)[(each.at >= start * each.steps) & (each.at < stop * each.steps)]
@@ -228,23 +182,6 @@ def basin(arrays: Mapping[str, np.ndarray], below: float = math.log(10)) -> floa
 
 
 # ------------------------------------------------------------------------------------------ shown
-
-
-def band_words(found: Mapping[str, Band]) -> str:
-    """How the two bands of a quantity compare, in two sentences, with a verdict on each."""
-    plain, normed = found[PLAIN], found[NORMED]
-    if not (len(plain.at) and len(normed.at)):
-        return "Not measured yet."
-    lower, narrower = (
-        f"**{smaller(plain, normed, of)}** ({won} of {won + lost} stretches of the run)"
-        for of in ("middle", "width") for won, lost in [stretches_won(plain, normed, of)]
-    )  # fmt: skip
-    higher, broader = (text(ratio(plain, normed, of)) for of in ("middle", "width"))
-    return (
-        f"Without batch norm the middle of the band lies {higher} times as high as with it, and the band is {broader} "
-        f"times as wide; it is the wider one at {100 * wider(plain, normed):.0f} % of the steps. "
-        f"That batch norm lowers it: {lower}; that it narrows it: {narrower}."
-    )
 
 
 def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Table:
@@ -272,37 +209,9 @@ def unsteadiness_table(
         for rate in dict.fromkeys(rate for runs in rates.values() for rate in runs):
             pair = {network: {rate: runs.get(rate, [])} for network, runs in rates.items()}
             means = {network: _over(np.mean, unsteadiness(one, store, what).middle) for network, one in pair.items()}
-            _, won, of = compare(*pair.values(), store, what, "steadier")
-            entries.append(
-                {"quantity": name, "rate": rate.removeprefix("lr "), **means, "steadier with": won, "of": of}
-            )
-    frame = pd.DataFrame(entries)
-    texts = frame.map(text).drop(columns="of")
-    texts["steadier with"] = [f"{row['steadier with']} of {row['of']} stretches" for row in entries]
+            entries.append({"quantity": name, "rate": rate.removeprefix("lr "), **means})
     caption = "How far a quantity jumps from one measurement to the next within a run: mean of |ln(after / before)|."
-    return Table(frame, caption, texts, left=("rate",))
-
-
-def by_budget(rows: Mapping[str, Run], selection: Selection, store: Store, quantities: Mapping[str, str]) -> Table:
-    """What batch norm does to each of `quantities` (name → series) in every budget: a verdict, and stretches won.
-
-    Over the rates of which both networks have a record in each: longer runs and other rates are two changes.
-    """
-    budgets = {**selection.smaller, selection.budget: selection, **selection.larger}
-    known = [paired(networks(rows, budgets[budget])) for budget in BUDGETS if budget in budgets]
-    known = [rates for rates in known if rates[PLAIN]]
-    common = [rate for rate in known[0][PLAIN] if all(rate in rates[PLAIN] for rates in known)] if known else []
-    entries = []
-    for name, what in quantities.items():
-        for rates in known if common else []:
-            plain, normed = ({rate: rates[network][rate] for rate in common} for network in (PLAIN, NORMED))
-            verdicts = {word: compare(plain, normed, store, what, word) for word in COMPARED}
-            words = {word: f"{verdict} ({won} of {of})" for word, (verdict, won, of) in verdicts.items()}
-            epochs = plain[common[0]][0].run.epochs
-            entries.append({"quantity": name, "epochs": epochs, "rates": len(common), **words})
-    frame = pd.DataFrame(entries, columns=["quantity", "epochs", "rates", *COMPARED])
-    caption = "What batch norm does in shorter and longer runs, over the rates that all have: verdict, stretches."
-    return Table(frame, caption, left=tuple(COMPARED))
+    return Table(pd.DataFrame(entries), caption, left=("rate",))
 
 
 def band_ratios(quantities: Mapping[str, Mapping[str, Band]]) -> Table:

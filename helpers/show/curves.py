@@ -154,11 +154,15 @@ def comparison(
     return ax
 
 
-def pair(rows: Mapping[str, list[Record]], what: str, looks: Sequence[tuple] = LINES) -> Figure:
-    """`what` of several rows in training (its running mean) and on the validation set, side by side."""
+def pair(
+    rows: Mapping[str, list[Record]], what: str, looks: Sequence[tuple] = LINES, floor: float | None = None
+) -> Figure:
+    """`what` of several rows in training (its running mean) and on the validation set, side by side, above `floor`."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), sharey=True)
     for ax, split in zip(axes, ("train", "validation")):
         comparison(rows, what, ax, split, looks)
+    if floor is not None:
+        axes[0].set_ylim(bottom=floor)
     one_legend(axes)
     return closed(figure)
 
@@ -246,6 +250,21 @@ def effects(gaps: Mapping[str, Any]) -> Figure:
     ax.invert_yaxis()
     ax.set(xlabel="test accuracy gained (points)")
     _legend_once(ax)
+    return closed(figure)
+
+
+def over_rates(found: Mapping[str, Band], label: str, log: bool = False) -> Figure:
+    """The `bands` of both networks on a figure of their own."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 3))
+    bands(found, label, ax, log=log)
+    return closed(figure)
+
+
+def along(found: Mapping[str, Mapping[str, Band]]) -> Figure:
+    """What lies along the gradient of each step, one quantity below the other, as `bands.along` gives it."""
+    figure, axes = plt.subplots(len(found), 1, figsize=(WIDTH, 6.4))
+    for ax, (what, pair) in zip(axes, found.items()):
+        bands(pair, what, ax, window=150, log=what != "loss")
     return closed(figure)
 
 

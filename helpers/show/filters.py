@@ -1,6 +1,7 @@
 """How what DessiLBI finds looks: the way of Γ, accuracy with a share of the network pruned, filters. It reads what runs
 have recorded and never prunes or trains anything itself."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from helpers.experiments import PRUNED, Run
-from helpers.records import Record, Store, alive
+from helpers.records import Record, RecordError, Store, alive
 from helpers.show.curves import BLACK, looks_of, no_record, spaced, tiles
-from helpers.show.tables import DASH, Table, links, listed, percent, signed
+from helpers.show.grid import Grid as Table
+from helpers.show.grid import links
+from helpers.show.text import DASH, listed, percent, signed
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
 SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
@@ -40,6 +43,11 @@ def in_own_order(found: Sequence[Record], store: Store, split: str = "test") -> 
     """`accuracies` on conv3 in the authors' order where Γ was followed, else by magnitude."""
     followed = any(f"path_{CONV3}" in store.arrays(record) for record in found)
     return accuracies(found, store, "conv3", "support" if followed else "magnitude", split)
+
+
+def by_elimination(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[str, np.ndarray]:
+    """`accuracies` on conv3 of several rows, by backward elimination."""
+    return {label: accuracies(found, store, "conv3", "elimination") for label, found in rows.items()}
 
 
 def at(values: np.ndarray, share: float) -> np.ndarray:
@@ -184,6 +192,17 @@ def first_peak(found: Sequence[Record], store: Store, steps: int = 100) -> float
     """The largest training loss among the first `steps` of a row's runs; NaN without records."""
     losses = [arrays["step_loss"][:steps].max() for record in found if (arrays := store.arrays(record))]
     return float(max(losses, default=math.nan))
+
+
+def entry_against_norm(rows: Mapping[str, Sequence[Record]], store: Store, apart: float = 1e-4) -> tuple[int, int]:
+    """Of the rows' mean accuracies with 60, 80 and 90 % pruned: in how many pruning in the order of entry is ahead of
+    pruning by norm by more than `apart`, and in how many behind."""
+    pairs = [
+        [accuracies(found, store, "conv3", order) for order in ("support", "magnitude")] for found in rows.values()
+    ]
+    gaps = [at(entry, share).mean() - at(norm, share).mean() for entry, norm in pairs if len(entry) and len(norm)
+            for share in (0.6, 0.8, 0.9)]  # fmt: skip
+    return sum(gap > apart for gap in gaps), sum(gap < -apart for gap in gaps)
 
 
 def rows_at_goals(lines: Mapping[str, np.ndarray]) -> str:
@@ -373,6 +392,15 @@ def near_zero(weights: np.ndarray) -> int:
     """How many filters have a norm below NEAR_ZERO of the largest."""
     norms = filter_norms(weights)
     return int((norms < NEAR_ZERO * norms.max()).sum())
+
+
+def weights_of(row, name: str = CONV3) -> list[np.ndarray]:
+    """The weights of a layer in each record of a `Row` that has them."""
+    kept = []
+    for record in row:
+        with contextlib.suppress(RecordError, KeyError):
+            kept.append(row.store.weights(record)[name])
+    return kept
 
 
 def mean_of_others(weights: np.ndarray) -> float:

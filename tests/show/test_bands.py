@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from helpers import experiments
 from helpers.experiments import Run
-from helpers.records import Selection
 from helpers.show import bands, readings
+from helpers.show.text import MISSING, NORMED, PLAIN
 from tests.made import record
 
 
@@ -66,42 +65,6 @@ def test_a_band_names_runs_that_are_missing_unmeasured_unreadable_or_diverged(ra
     assert band.high.tolist() == [3] * 5 + [1] * 5
 
 
-def test_only_rates_of_which_both_networks_have_a_record_are_paired():
-    rates = {
-        readings.PLAIN: {"lr 1": ["a"], "lr 2": ["b"], "lr 3": ["c"]},
-        readings.NORMED: {"lr 2": ["d"], "lr 3": []},
-    }
-    assert bands.paired(rates) == {readings.PLAIN: {"lr 2": ["b"]}, readings.NORMED: {"lr 2": ["d"]}}
-
-
-def test_what_batch_norm_does_is_told_for_each_budget(store):
-    """At laptop it halves what it is at both rates, at paper it makes no difference; there one network lacks a rate."""
-    normed = [experiments.replace(vgg(lr), epochs=20) for lr in (1e-3, 2e-3)]
-    plain = [experiments.replace(run, batch_norm=False) for run in normed]
-    rows = {**{f"plain {run.lr}": run for run in plain}, **{f"normed {run.lr}": run for run in normed}}
-
-    def found(budget, values):
-        return {label: kept(store, experiments.at(run, budget), x=[value] * 40) if value else []
-                for (label, run), value in zip(rows.items(), values)}  # fmt: skip
-
-    selection = Selection("laptop", found("laptop", (2.0, 6.0, 1.0, 3.0)), [], {"paper": found("paper", (2, 6, 0, 6))})
-    frame = bands.by_budget(rows, selection, store, {"quantity": "x"}).frame
-    assert frame["rates"].tolist() == [1, 1] and frame["epochs"].tolist() == [5, 20]
-    assert frame["lower"].tolist() == ["holds (20 of 20)", "within noise (0 of 0)"]
-    assert frame["narrower"].tolist() == ["within noise (0 of 0)"] * 2  # a single rate has no width
-    assert frame["steadier"].tolist() == ["within noise (0 of 0)"] * 2
-    alone = bands.by_budget(rows, Selection("laptop", dict(selection), [], {}), store, {"quantity": "x"}).frame
-    assert alone["rates"].tolist() == [2] and alone["narrower"].tolist() == ["holds (20 of 20)"]
-    assert bands.by_budget(rows, Selection("laptop", dict.fromkeys(rows, []), [], {}), store, {"q": "x"}).frame.empty
-
-
-def test_a_rate_of_one_network_alone_stands_in_the_table_with_a_dash(store):
-    rates = {readings.PLAIN: {"lr 1": kept(store, vgg(1.0), x=[1.0, 2.0])},
-             readings.NORMED: {"lr 2": kept(store, vgg(2.0), x=[1.0, 2.0])}}  # fmt: skip
-    frame = bands.unsteadiness_table(rates, store, {"quantity": "x"}).frame
-    assert frame["rate"].tolist() == ["1", "2"] and frame[readings.PLAIN].isna().tolist() == [False, True]
-
-
 def test_a_band_of_no_record_is_empty(store):
     band = bands.band({"a": []}, store, "x")
     assert len(band.at) == 0 and (band.steps, band.measured, band.runs) == (0, 0, 1)
@@ -130,54 +93,6 @@ def test_a_band_of_runs_that_each_have_a_range(store):
     assert (band.middle.tolist(), band.width.tolist()) == ([1.5, 4], [3, 4])
 
 
-@pytest.mark.parametrize(
-    "plain, normed, middle, width",
-    [
-        ((3, 5), (1, 2), "holds", "holds"),
-        ((1, 2), (3, 5), "does not hold", "does not hold"),
-        ((1, 2), (1, 2), "within noise", "within noise"),
-        ((0, 6), (2, 5), "does not hold", "holds"),  # lower, and wider
-    ],
-)
-def test_bands_are_compared_by_their_middles_and_widths(plain, normed, middle, width):
-    plain, normed = (made_band([low] * 100, [high] * 100) for low, high in (plain, normed))
-    assert (bands.smaller(plain, normed, "middle"), bands.smaller(plain, normed, "width")) == (middle, width)
-
-
-@pytest.mark.parametrize(
-    "won, verdict", [(15, "holds"), (14, "within noise"), (6, "within noise"), (5, "does not hold")]
-)
-def test_fifteen_of_twenty_stretches_decide(won, verdict):
-    normed = np.repeat([0.0] * won + [2.0] * (20 - won), 5)
-    plain, normed = made_band([1] * 100, [1] * 100), made_band(normed, normed)
-    assert bands.stretches_won(plain, normed, "middle") == (won, 20 - won)
-    assert bands.smaller(plain, normed, "middle") == verdict
-
-
-def test_the_sign_test_by_hand():
-    assert [bands._sign_test(*counts) for counts in ((0, 0), (3, 0), (3, 1), (0, 6))] == [1, 0.25, 0.625, 2 / 64]
-
-
-def test_a_diverged_run_counts_as_infinite_from_there_on():
-    # Until step 25 the band with batch norm is the wider; then the other network has lost a run.
-    plain, normed = made_band([0] * 100, [1] * 100, ended=(25,)), made_band([0] * 100, [2] * 100)
-    assert bands.stretches_won(plain, normed, "width") == (15, 5)
-    assert bands.stretches_won(plain, normed._replace(ended=(25,)), "width") == (0, 5)
-
-
-def test_bands_that_are_incomplete_have_no_verdict():
-    whole = made_band([0] * 100, [1] * 100)
-    assert bands.smaller(whole, whole._replace(runs=2), "width") == "not measured yet"
-    assert bands.smaller(made_band([], []), whole, "width") == "not measured yet"
-
-
-def test_which_run_is_at_the_edges_of_a_band(store):
-    values = {"low": [1, 1, 1, math.nan], "high": [2, 2, 0, 9], "middle": [1.5, 1.5, 1.5, 1.5]}
-    rows = {label: kept(store, vgg(1e-3, seed=seed), x=each) for seed, (label, each) in enumerate(values.items())}
-    assert bands.edges(rows, store, "x") == "upper edge high (67 % of the steps), lower edge low (67 % of the steps)"
-    assert bands.edges(rows, store, "y") == "not measured yet"
-
-
 def test_unsteadiness_is_the_mean_jump_within_a_run_whatever_its_scale(store):
     runs = {"a": kept(store, vgg(1e-3), x=[1.0, 2, 1, 2]), "b": kept(store, vgg(2e-3), x=[30.0, 30, 30, 30])}
     found = bands.unsteadiness(runs, store, "x")
@@ -192,9 +107,9 @@ def test_the_table_of_unsteadiness_has_a_row_a_rate(store):
     rates = {name: {f"lr {rate:g}": kept(store, vgg(rate, normed), x=[1.0, 1 + rate * (2 - normed)] * 20)
                     for rate in (0.1, 0.2)} for name, normed in (("VGG-A", False), ("VGG-A + BN", True))}  # fmt: skip
     table = bands.unsteadiness_table(rates, store, {"loss": "x"})
-    assert table.frame["rate"].tolist() == ["0.1", "0.2"] and table.frame["steadier with"].tolist() == [20, 20]
+    assert table.frame["rate"].tolist() == ["0.1", "0.2"]
     assert table.frame["VGG-A"].tolist() == pytest.approx([math.log(1.2), math.log(1.4)])
-    assert table._texts["steadier with"].tolist() == ["20 of 20 stretches"] * 2
+    assert table.frame["VGG-A + BN"].tolist() == pytest.approx([math.log(1.1), math.log(1.2)])
 
 
 def test_ratios_of_bands_over_parts_of_the_run():
@@ -223,14 +138,37 @@ def test_rows_are_sorted_by_network_and_rate():
     assert bands.networks(rows, found)["VGG-A + BN"] == {"lr 0.001": ["x"], "without momentum": ["y"]}
 
 
-def test_bands_in_words():
-    plain, normed = made_band(halves(4, 1), halves(10, 3)), made_band(halves(1, 1), halves(4, 2))
-    words = bands.band_words({readings.PLAIN: plain, readings.NORMED: normed})
-    assert "lies 2.25 times as high as with it, and the band is 2 times as wide" in words  # middles 4.5 and 2
-    assert "at 100 % of the steps" in words and words.count("**holds** (20 of 20 stretches of the run)") == 2
-    assert bands.band_words({readings.PLAIN: made_band([], []), readings.NORMED: normed}) == "Not measured yet."
-
-
 def test_the_basin_is_the_share_of_a_surface_better_than_guessing():
     assert bands.basin({"surface_loss": np.array([[1, 2.3], [2.4, np.nan]])}) == 0.5
     assert math.isnan(bands.basin({}))
+
+
+def networks(store, plain, normed, name="x"):
+    """Two rates of each network, whose series `name` are constant."""
+    return {label: {f"lr {rate:g}": kept(store, vgg(rate, batch_norm), **{name: [value] * 4})
+                    for rate, value in zip((1e-3, 2e-3), values)}
+            for label, batch_norm, values in ((PLAIN, False, plain), (NORMED, True, normed))}  # fmt: skip
+
+
+def test_two_bands_compare_by_how_many_times_as_high_and_wide(store):
+    found = bands.both(networks(store, (4.0, 8.0), (1.0, 3.0)), store, "x")
+    assert (bands.over(found, "middle"), bands.over(found, "width")) == (pytest.approx(3), pytest.approx(2))
+    assert bands.over(bands.both({PLAIN: {"a": []}, NORMED: {"a": []}}, store, "x"), "middle") is MISSING
+
+
+def test_one_rate_can_be_left_out(store):
+    left = bands.leave_out(networks(store, (4.0, 8.0), (1.0, 3.0)), "lr 0.001")
+    assert {name: list(runs) for name, runs in left.items()} == {PLAIN: ["lr 0.002"], NORMED: ["lr 0.002"]}
+
+
+def test_a_step_is_walked_along_at_one_rate(store):
+    runs = networks(store, (4.0, 8.0), (1.0, 3.0), "along_smoothness")
+    assert bands.over(bands.along(runs, store, "lr 0.001")["effective β"], "middle") == pytest.approx(4)
+
+
+def test_each_seed_has_a_band_of_its_own_where_all_rates_were_measured(store):
+    rows = {rate: [kept(store, vgg(lr, seed=seed), x=[value + seed] * 3)[0] for seed in range(2)]
+            for rate, lr, value in (("a", 1e-3, 1.0), ("b", 2e-3, 5.0))}  # fmt: skip
+    assert [each.middle[0] for each in bands.by_seed(rows, store, "x")] == [3, 4]
+    rows["b"][1:] = kept(store, vgg(2e-3, seed=1), y=[0.0])
+    assert len(bands.by_seed(rows, store, "x")) == 1 and bands.by_seed({**rows, "c": []}, store, "x") == []

@@ -8,7 +8,7 @@ import pytest
 from helpers import experiments
 from helpers.experiments import PRUNED
 from helpers.records import VERDICTS, Store
-from helpers.show import claims
+from helpers.show import claims, filters
 from helpers.show.comparison import Report
 from tests import made
 
@@ -260,9 +260,9 @@ def test_the_two_halves_of_pruning_are_judged_apart(cheap, dear, expected):
 def test_darker_filters_are_counted_over_seeds():
     bright, dark = np.ones((120, 16, 5, 5)), np.full((120, 16, 5, 5), 0.5)
     dark[:60] = 0
-    weights = {"SGD": {claims.CONV3: bright}, "DessiLBI": {claims.CONV3: dark}}
+    weights = {"SGD": {filters.CONV3: bright}, "DessiLBI": {filters.CONV3: dark}}
     assert verdicts("conv3's", weights=weights)[:2] == ["holds", "holds"]
-    weights = {"DessiLBI": {claims.CONV3: bright}, "SGD": {claims.CONV3: dark}}
+    weights = {"DessiLBI": {filters.CONV3: bright}, "SGD": {filters.CONV3: dark}}
     assert verdicts("conv3's", weights=weights)[:2] == ["does not hold", "does not hold"]
 
 
