@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from helpers.experiments import Run
-from helpers.records import Record, Store, alive
+from helpers.records import Record, Store, alive, learned
 from helpers.show.bands import Band
 from helpers.show.text import NORMED, PLAIN
 
@@ -37,7 +37,7 @@ _SGD, _DESSILBI = (BLUE, "-", "o"), (ORANGE, "--", "s")
 LOOKS = {
     PLAIN: (ORANGE, "--", "s"), NORMED: (BLUE, "-", "o"),
     "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up and drop": (SKY, ":", "P"),
-    "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": _DESSILBI,
+    "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": (GREEN, "-.", "D"),
     "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
     "DessiLBI, no momentum": (BLACK, LINES[4][1], "v"),
     "with Adam": (PURPLE, ":", "^"), "AdaBreg": (BLACK, LINES[4][1], "v"),
@@ -157,10 +157,17 @@ def comparison(
 def pair(
     rows: Mapping[str, list[Record]], what: str, looks: Sequence[tuple] = LINES, floor: float | None = None
 ) -> Figure:
-    """`what` of several rows in training (its running mean) and on the validation set, side by side, above `floor`."""
+    """`what` of several rows in training (its running mean) and on the validation set, side by side, above `floor`.
+
+    Where some rows learned, those that failed to train are left out, and named: they would press the others flat.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), sharey=True)
+    trained = {label: found for label, found in rows.items() if any(map(learned, found))}
+    failed = [label for label, found in rows.items() if found and label not in trained]
     for ax, split in zip(axes, ("train", "validation")):
-        comparison(rows, what, ax, split, looks)
+        comparison(trained or rows, what, ax, split, looks)
+    if trained and failed:
+        axes[0].set_title(f"failed to train, not drawn: {'; '.join(failed)}", loc="left", fontsize=8)
     if floor is not None:
         axes[0].set_ylim(bottom=floor)
     one_legend(axes)

@@ -1,13 +1,13 @@
 """The settings of some runs as a table, printed from the runs themselves. Nothing is read from records."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from helpers.experiments import BELONGS, Cyclic, Exponential, Run, Steps
 from helpers.show.grid import Grid
-from helpers.show.text import listed
+from helpers.show.text import DASH, listed
 
 NAMED = {
     "data": "data", "model": "network", "options": "its options", "start": "starts from", "optimizer": "optimizer",
@@ -36,12 +36,29 @@ def settings(runs: Iterable[Run]) -> Grid:
     return Grid(pd.DataFrame(lines), "The settings of these runs, and all values that they have.", left=("value",))
 
 
+def differences(runs: Mapping[str, Run]) -> Grid:
+    """A line a row (label → Run) with the settings that are not the same in all; the caption has those that are."""
+    common = dict(settings(runs.values()).frame.itertuples(index=False))
+    columns = {name: [_cell(run, field) for run in runs.values()] for field, name in NAMED.items() if name in common}
+    apart = {name: cells for name, cells in columns.items() if len(set(cells)) > 1}
+    frame = pd.DataFrame({"": list(runs), **apart})
+    same = "; ".join(f"{name} {value}" for name, value in common.items() if name not in apart)
+    return Grid(frame, f"In what these runs differ. In common they have: {same}.", left=list(frame.columns))
+
+
+def _cell(run: Run, field: str) -> str:
+    """A setting in words; a dash for one that the run's optimizer doesn't have."""
+    return _in_words(run, field) if run.optimizer in BELONGS.get(field, (run.optimizer,)) else DASH
+
+
 def _in_words(run: Run, field: str) -> str:
     value = getattr(run, field)
     if field == "schedule":
         return _schedule(run)
     if field == "normalize":
         return INPUTS[value]
+    if field == "penalized":
+        return _plain(value) if value else "all"
     if field == "start":
         return "new weights" if value is None else "trained weights"
     if isinstance(value, dict):
@@ -63,7 +80,7 @@ def _schedule(run: Run) -> str:
     if isinstance(schedule, Cyclic):
         words = f"cyclic up to {schedule.high:g}"
     elif isinstance(schedule, Exponential):
-        words = f"× {schedule.factor:.3g} after every {_epochs(schedule.every * epochs)}"
+        words = f"× {schedule.factor:.3g} after every {_epochs(schedule.every * epochs).removeprefix('1 ')}"
     elif isinstance(schedule, Steps):
         drops = [f"× {schedule.factor:g} after {_epochs(at * epochs)}" for at in schedule.at]
         words = listed(drops) if drops else "constant"

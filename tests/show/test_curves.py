@@ -51,6 +51,18 @@ def test_a_pair_shows_training_and_validation_with_one_legend(found):
     assert len(figure.legends) == 1 and not train.get_legend()
 
 
+def test_a_pair_names_rows_that_failed_to_train_and_draws_the_others():
+    rows = {"fine": [record(laptop(experiments.base), 0.7)], "dead": [record(laptop(experiments.best), 0.1)], "": []}
+    train, validation = curves.pair(rows, "accuracy").axes
+    assert [line.get_label() for line in train.lines] == [line.get_label() for line in validation.lines] == ["fine"]
+    assert train.get_title(loc="left") == "failed to train, not drawn: dead"
+
+
+def test_a_pair_in_which_nothing_trained_draws_all():
+    train, _ = curves.pair({"dead": [record(laptop(experiments.best), 0.1)]}, "accuracy").axes
+    assert len(train.lines) == 1 and not train.get_title(loc="left")
+
+
 def test_no_two_rows_of_a_figure_share_a_colour():
     looks = curves.looks_of(["without", "with", "other", "more"])
     assert len({each["color"] for each in looks}) == 4
@@ -99,7 +111,8 @@ def test_tradeoff_shows_each_row_on_both_axes_and_names_those_off_the_scale():
 def test_no_two_lines_of_one_figure_look_alike_in_grey():
     assert len({line for _, line in curves.LINES[:5]}) == 5
     pruned = "SGD", "SGD, warm-up and drop", "DessiLBI, warm-up", "DessiLBI, authors' setting"
-    for labels in (SECTIONS["3.1"]["other ways to sparse filters"], SECTIONS["3.2"]["CIFAR-10"], pruned):
+    drawn = [label for label in SECTIONS["3.2"]["MNIST"] if label != "without, as stated"]  # which fails to train
+    for labels in (SECTIONS["3.1"]["other ways to sparse filters"], SECTIONS["3.2"]["CIFAR-10"], pruned, drawn):
         looks = curves.looks_of(labels)
         assert len({str(look["linestyle"]) for look in looks}) == len({look["marker"] for look in looks}) == len(labels)
 
