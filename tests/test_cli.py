@@ -341,7 +341,7 @@ def test_status_and_verify_name_what_is_at_fault(digits, command):
         assert [line.split()[0] for line in named] == [str(digits), str(left)]
         assert code == (arguments[0] == "verify")
     code, out, errors = command(*RUN)
-    assert code == 0 and sum("can't be read: kept as" in line for line in errors) == 1
+    assert code == 0 and sum("does not fit its content): kept as" in line for line in errors) == 1
     assert command("verify")[1].splitlines()[-1] == "1 records verified, 1 at fault"  # `left`
 
 
