@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from helpers import records
+CODE = Path(__file__).resolve().parents[2]  # where `helpers` lies, which may be no checkout
 
 
 def processor() -> str:
@@ -41,7 +41,7 @@ def revision() -> str:
     try:
         root = os.fsdecode(_git("rev-parse", "--show-toplevel"))
         # In a copy inside another repository git would tell of that one.
-        if not root or not os.path.samefile(root, records.ROOT) or not _git("ls-files", "--", "helpers/__init__.py"):
+        if not root or not os.path.samefile(root, CODE) or not _git("ls-files", "--", "helpers/__init__.py"):
             return "unknown"
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", "helpers")
         return _git("rev-parse", "--short=12", "HEAD").decode("ascii") + ("+" if changed else "")
@@ -53,4 +53,4 @@ def _git(*arguments: str) -> bytes:
     """What git says of this repository: no variable leads it to another one, and a setting starts no program."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
-    return subprocess.run(command, cwd=records.ROOT, env=environment, capture_output=True, check=True).stdout.strip()
+    return subprocess.run(command, cwd=CODE, env=environment, capture_output=True, check=True).stdout.strip()

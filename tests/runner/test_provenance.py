@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from helpers import records
 from helpers.runner import provenance
 
 
@@ -36,7 +35,7 @@ def root(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "outer" / "copy"
     (folder / "helpers").mkdir(parents=True)
     (folder / "helpers" / "__init__.py").touch()
-    monkeypatch.setattr(records, "ROOT", folder)
+    monkeypatch.setattr(provenance, "CODE", folder)
     return folder
 
 

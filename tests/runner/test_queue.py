@@ -719,7 +719,7 @@ def test_a_run_that_goes_on_under_another_revision_names_both(
 def test_the_revision_is_that_of_the_code_that_was_imported(store, monkeypatch):
     monkeypatch.setattr(provenance, "revision", functools.cache(REVISION.__wrapped__))
     head = ["a"]
-    said = {"rev-parse": str(records.ROOT).encode(), "ls-files": b"helpers/__init__.py", "status": b""}
+    said = {"rev-parse": str(provenance.CODE).encode(), "ls-files": b"helpers/__init__.py", "status": b""}
     monkeypatch.setattr(
         provenance, "_git", lambda what, *more: head[0].encode() if "HEAD" in more else said[what]
     )  # fmt: skip
