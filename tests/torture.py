@@ -44,7 +44,8 @@ def training_begins(folder: Path, process: subprocess.Popen) -> bool:
 def ends(folder: Path) -> dict[str, tuple]:
     """What each record of `folder` says, less the seconds; stops if a file is at fault."""
     records, faults = Store(folder).scan()
-    left = [*faults.values(), *folder.glob(".work/*.part"), *folder.glob(".work/*.damaged")]
+    unfinished = (each for kind in ("part", "damaged", "new.*", "pt") for each in folder.glob(f".work/*.{kind}"))
+    left = [*faults.values(), *unfinished]
     if left:
         sys.exit(f"left over: {left}")
     series = [name for name in next(iter(records.values())).history if name != "seconds"]
