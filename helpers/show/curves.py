@@ -300,7 +300,7 @@ def tiles(images: np.ndarray, columns: int, gap: int = 1, white: float = 1) -> n
 
 
 def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Sequence[Axes]:
-    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; see `readings.all_rows`.
+    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; see `overview.costs`.
 
     Rows below `floor` percent, which have not learned much, are named under the first plot in place of a point.
     """

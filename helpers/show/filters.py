@@ -13,7 +13,6 @@ from helpers.experiments import PRUNED, Run
 from helpers.records import Record, RecordError, Store, alive
 from helpers.show.curves import BLACK, looks_of, no_record, spaced, tiles
 from helpers.show.grid import Grid as Table
-from helpers.show.grid import links
 from helpers.show.text import DASH, listed, percent, signed
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
@@ -261,7 +260,7 @@ def sizes_kept(
     lines = [
         {"": label} | {_pruned(share): percent(values.get(share)) for share in shares}
         | {name: DASH for name in eliminations}
-        | {"support (of 120)": DASH, "n": DASH, "record": DASH}
+        | {"support (of 120)": DASH, "n": DASH}
         for label, values in (stated or {}).items()
     ]  # fmt: skip
     for label, found in rows.items():
@@ -274,7 +273,6 @@ def sizes_kept(
             **{name: mean_and_spread(at(best, share)) for name, share in eliminations.items()},
             "support (of 120)": f"{np.mean(support):.0f}" if support else DASH,
             "n": _counted(found),
-            "record": links(list(found)),
         })  # fmt: skip
     frame = pd.DataFrame(lines)
     caption = f"{split.capitalize()} accuracy (%) with a share of conv3's filters pruned, not trained again."

@@ -137,11 +137,10 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     followed = recorded(store, 0, pruned_support_conv3_test=steady(0.7), **path())
     plain = recorded(store, 1, pruned_magnitude_conv3_test=steady(0.5))
     table = filters.sizes_kept({"a": [followed], "b": [plain], "c": []}, store, (0.0, 0.6))
-    assert table.frame.drop(columns="record").values.tolist() == [
+    assert table.frame.values.tolist() == [
         ["a", "99.00", "99.00", "2", "1"], ["b", "99.00", "90.00", "–", "1"], ["c", "–", "–", "–", "0"],
     ]  # fmt: skip
-    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n", "record"]
-    assert table._repr_html_().count(".json") == 2
+    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n"]
     assert table.caption.startswith("Test accuracy")
     chosen = recorded(store, 2, pruned_support_conv3_validation=steady(0.7, high=0.98), **path())
     table = filters.sizes_kept({"a": [chosen]}, store, (0.0,), split="validation")
@@ -152,7 +151,7 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     assert table.frame.iloc[:, 1:3].values.tolist() == [["50.00", "–"], ["90.00", "99.00"], ["90.00", "–"]]
     assert table.frame.columns[2] == "80\N{NO-BREAK SPACE}% pruned by elimination"
     stated = filters.sizes_kept({"a": [followed]}, store, (0.0, 0.6), {"said": {0.6: 0.5}})
-    assert stated.frame.drop(columns="record").values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
+    assert stated.frame.values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
 
 
 def test_orders_stand_side_by_side_where_they_were_measured(store):
