@@ -403,17 +403,6 @@ def _crosses(mark: np.ndarray, box: Bbox, taken: Sequence[Bbox]) -> bool:
     return any(each.contains(*point) for each in solid for point in on_line)
 
 
-def noise_pair(pair: Mapping[str, list[Record]], ax: Axes) -> Axes:
-    """Validation accuracy of two rows that compute the same function, and the gap between them."""
-    comparison({label: found[:1] for label, found in pair.items()}, "accuracy", ax)
-    series = [100 * np.array(found[0].history["validation_accuracy"]) for found in pair.values() if found]
-    if len(series) == 2:
-        epochs = np.arange(1, len(series[0]) + 1)
-        ax.fill_between(epochs, *series, color="0.6", alpha=0.4, lw=0, label="gap")
-        ax.legend()
-    return ax
-
-
 # ------------------------------------------------------------------------------------------ with and without batch norm
 
 
