@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from helpers import data
-from helpers.records import Selection, Store
-from tests import made
+from helpers.records import Store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,8 +68,3 @@ def ax():
     figure, ax = plt.subplots()
     yield ax
     plt.close(figure)
-
-
-@pytest.fixture
-def pair() -> Selection:
-    return made.pair()

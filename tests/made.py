@@ -1,17 +1,19 @@
 """Records made up for tests of tables, readings, bands and figures, with numbers that can be worked out by hand."""
 
 from helpers import experiments
-from helpers.records import Record, Score, Selection
+from helpers.records import Record, Score
 from helpers.show.comparison import Comparison
 
 FIRST, SECOND = experiments.SECTION_1["1.2 batch norm"].values()
 
 
 def record(run, accuracy, *, validation=None, seconds=(10.0, 10.0), parameters=1000):
-    history = {
-        "train_loss": [2.0, 1.0], "train_accuracy": [0.4, 0.6], "validation_loss": [2.0, 1.0],
-        "validation_accuracy": [0.3, accuracy if validation is None else validation], "seconds": list(seconds),
+    first_and_last = {
+        "train_loss": (2.0, 1.0), "train_accuracy": (0.4, 0.6), "validation_loss": (2.0, 1.0),
+        "validation_accuracy": (0.3, accuracy if validation is None else validation),
     }  # fmt: skip
+    history = {name: [first] * (len(seconds) - 1) + [last] for name, (first, last) in first_and_last.items()}
+    history["seconds"] = list(seconds)
     return Record(
         run=run, state="diverged" if accuracy is None else "done", diverged_at=1234 if accuracy is None else None,
         test=None if accuracy is None else Score(loss=1.0, accuracy=accuracy), history=history, parameters=parameters,
@@ -47,15 +49,3 @@ def comparison(table, scores, budget="paper"):
     found = [record(experiments.reseed(experiments.at(table[label], budget), seed), accuracy)
              for label, accuracies in scores.items() for seed, accuracy in enumerate(accuracies)]  # fmt: skip
     return Comparison(table, Kept(*found), budget)
-
-
-def selection(rows, larger=None):
-    return Selection("laptop", rows, [label for label, found in rows.items() if not found], larger or {})
-
-
-def pair():
-    """Two rows, one of them with two seeds: 70 % against 71 and 73 %."""
-    return selection({
-        "without": [record(laptop(FIRST), 0.70)],
-        "with": [record(laptop(SECOND, seed), accuracy) for seed, accuracy in enumerate((0.71, 0.73))],
-    })  # fmt: skip

@@ -280,7 +280,7 @@ def _worker(runs: list[Run], folder: Path, settings: Settings, line: int, messag
 def obtain(rows: Mapping[str, Run], budget: str | None = None, store: Store | None = None) -> Selection:
     """The records of `rows` (label → Run): those that exist, and those that are missing trained now, with a bar.
 
-    The budget is the argument, else REPORT_BUDGET of the environment, else the largest that is complete, else "laptop".
+    The budget is the argument, else REPORT_BUDGET of the environment, else "paper", the report's own length.
     With RECORDS_ONLY=1 in the environment nothing is trained, and what is missing is shown as missing.
     """
     return obtain_tables({"": rows}, budget, store)[""]

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.experiments import Run
-from helpers.records import Record, Store
+from helpers.records import Record, RecordError, Store
 from helpers.show.grid import Grid as Table
-from helpers.show.readings import series
 from helpers.show.text import MISSING, NORMED, PLAIN, missing, text
 
 PLATEAU = 0.02  # how near to the loss of guessing a run has to end to be called stuck there, as a share of it
@@ -76,6 +75,14 @@ def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str |
     ended = tuple(end for found in rows.values() for end in _ends(found))
     low, high = np.nanmin(lows[:, at], 0, initial=np.inf), np.nanmax(highs[:, at], 0, initial=-np.inf)
     return Band(at, low, high, steps, len(known), len(rows), ended, tuple(notes))
+
+
+def series(found: list[Record], store: Store) -> dict[str, np.ndarray]:
+    """The arrays beside a row's first record; none if there is no record, or their file can't be read."""
+    try:
+        return store.arrays(found[0]) if found else {}
+    except RecordError:
+        return {}
 
 
 def both(

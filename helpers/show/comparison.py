@@ -4,7 +4,6 @@ rows and draws their curves; what has no record yet is `MISSING`. Nothing is tra
 import functools
 import html
 import math
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -209,8 +208,9 @@ class Comparison(Mapping):
     """A table and its records in one budget: label → Row."""
 
     def __init__(self, table: Table, store: Store | None = None, budget: str | None = None):
-        self.table, self.store, self.budget = table, store or Store(), budget or shown_budget()
-        found, self.missing = records.gather(table, self.budget, self.store)
+        self.table, self.store, self.budget = table, store or Store(), records.shown_budget(budget)
+        found = records.select(table, self.store, self.budget)
+        self.missing = found.missing
         self._rows = {label: Row(label, table[label], table.reported.get(label, Reported()), found[label], self.store)
                       for label in table}  # fmt: skip
 
@@ -357,11 +357,6 @@ def _link(record: Record) -> str:
     return f"[{record.run.digest[:SHOWN_DIGITS]}]({address(record)})"
 
 
-def shown_budget() -> str:
-    """The budget whose records are shown: REPORT_BUDGET of the environment, else the report's own length."""
-    return experiments.find("budget", os.environ.get("REPORT_BUDGET") or "paper", experiments.BUDGETS)
-
-
 # ------------------------------------------------------------------------------------------ the report
 
 
@@ -372,7 +367,7 @@ class Report(Mapping):
     """
 
     def __init__(self, store: Store | None = None, budget: str | None = None):
-        self.store, self.budget = store or Store(), budget or shown_budget()
+        self.store, self.budget = store or Store(), records.shown_budget(budget)
         self._tables = {table.title: table for named in experiments.SECTIONS.values() for table in named.values()}
         self._read: dict[str, Comparison] = {}
 

@@ -300,7 +300,7 @@ def tiles(images: np.ndarray, columns: int, gap: int = 1, white: float = 1) -> n
 
 
 def tradeoff(rows: pd.DataFrame, axes: Sequence[Axes], floor: float = 50) -> Sequence[Axes]:
-    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; see `readings.all_rows`.
+    """Accuracy of all rows against parameters and against seconds an epoch, on two axes; see `overview.costs`.
 
     Rows below `floor` percent, which have not learned much, are named under the first plot in place of a point.
     """
@@ -401,17 +401,6 @@ def _crosses(mark: np.ndarray, box: Bbox, taken: Sequence[Bbox]) -> bool:
     on_line = [mark + share * (end - mark) for share in np.linspace(0.2, 1, 20)]
     solid = [each for each in taken if each.width > 1]  # the diagonal, which is made of dots here, may be crossed
     return any(each.contains(*point) for each in solid for point in on_line)
-
-
-def noise_pair(pair: Mapping[str, list[Record]], ax: Axes) -> Axes:
-    """Validation accuracy of two rows that compute the same function, and the gap between them."""
-    comparison({label: found[:1] for label, found in pair.items()}, "accuracy", ax)
-    series = [100 * np.array(found[0].history["validation_accuracy"]) for found in pair.values() if found]
-    if len(series) == 2:
-        epochs = np.arange(1, len(series[0]) + 1)
-        ax.fill_between(epochs, *series, color="0.6", alpha=0.4, lw=0, label="gap")
-        ax.legend()
-    return ax
 
 
 # ------------------------------------------------------------------------------------------ with and without batch norm

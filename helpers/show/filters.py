@@ -13,7 +13,6 @@ from helpers.experiments import PRUNED, Run
 from helpers.records import Record, RecordError, Store, alive
 from helpers.show.curves import BLACK, looks_of, no_record, spaced, tiles
 from helpers.show.grid import Grid as Table
-from helpers.show.grid import links
 from helpers.show.text import DASH, listed, percent, signed
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
@@ -55,11 +54,6 @@ def at(values: np.ndarray, share: float) -> np.ndarray:
     return values[:, int(np.argmin(np.abs(np.array(PRUNED) - share)))]
 
 
-def over_goals(values: np.ndarray) -> np.ndarray:
-    """The mean over the shares of GOALS, by which one setting is chosen: (seeds,)."""
-    return np.mean([at(values, share) for share in GOALS], axis=0)
-
-
 def mean_and_spread(values: np.ndarray) -> str:
     """Accuracies in percent: mean ± std where there are several, a dash where there are none."""
     if not len(values):
@@ -95,13 +89,6 @@ def free_share(values: np.ndarray, points: float = CHEAP) -> float:
         return float("nan")
     cheap = [cost(values, share) <= points for share in PRUNED]
     return PRUNED[cheap.index(False) - 1] if False in cheap else PRUNED[-1]
-
-
-def verdict(values: np.ndarray, share: float = 0.3, beyond: float = 0.6) -> str:
-    """Whether `share` can be pruned for at most CHEAP points, and `beyond` costs at least DEAR: "holds" or not."""
-    if not len(values):
-        return "not measured yet"
-    return "holds" if cost(values, share) <= CHEAP and cost(values, beyond) >= DEAR else "does not hold"
 
 
 def against_goals(values: np.ndarray) -> str:
@@ -168,24 +155,6 @@ def gain(before: np.ndarray, after: np.ndarray, share: float) -> tuple[float, fl
 
 def _with_deviation(points: float, deviation: float) -> str:
     return signed(points) + ("" if math.isnan(deviation) else f" ± {deviation:.2f}")
-
-
-def untouched_share(values: np.ndarray) -> float:
-    """The largest share that can be pruned with no accuracy changed in any seed, as if all of it was zero."""
-    if not len(values):
-        return float("nan")
-    same = (values == values[:, :1]).all(0).tolist()
-    return PRUNED[same.index(False) - 1] if False in same else PRUNED[-1]
-
-
-def best_at(lines: Mapping[str, np.ndarray], shares: Sequence[float]) -> str:
-    """Which of `lines` (label → `accuracies`) has the highest mean with each share pruned, in words."""
-    known = {label: values for label, values in lines.items() if len(values)}
-    if not known:
-        return "not measured yet"
-    best = {share: max(known, key=lambda label: at(known[label], share).mean()) for share in shares}
-    return "; ".join(f"{_pruned(share)} {label} {percent(at(known[label], share).mean())} %"
-                     for share, label in best.items())  # fmt: skip
 
 
 def first_peak(found: Sequence[Record], store: Store, steps: int = 100) -> float:
@@ -261,7 +230,7 @@ def sizes_kept(
     lines = [
         {"": label} | {_pruned(share): percent(values.get(share)) for share in shares}
         | {name: DASH for name in eliminations}
-        | {"support (of 120)": DASH, "n": DASH, "record": DASH}
+        | {"support (of 120)": DASH, "n": DASH}
         for label, values in (stated or {}).items()
     ]  # fmt: skip
     for label, found in rows.items():
@@ -274,7 +243,6 @@ def sizes_kept(
             **{name: mean_and_spread(at(best, share)) for name, share in eliminations.items()},
             "support (of 120)": f"{np.mean(support):.0f}" if support else DASH,
             "n": _counted(found),
-            "record": links(list(found)),
         })  # fmt: skip
     frame = pd.DataFrame(lines)
     caption = f"{split.capitalize()} accuracy (%) with a share of conv3's filters pruned, not trained again."
@@ -334,13 +302,6 @@ def support_words(found: Sequence[Record], store: Store, name: str = CONV3) -> s
     return f"{end:.0f} of {paths[0][f'path_{name}'].shape[1]}{when}"
 
 
-def layers_in_support(found: Sequence[Record], store: Store) -> str:
-    """In how many of its penalised layers Γ holds anything at the end of a row's first run, in words: "3 of 11"."""
-    arrays = store.arrays(found[0]) if found else {}
-    ends = [series[-1] for name, series in arrays.items() if name.startswith("path_") and name != "path_step"]
-    return f"{sum(bool(np.any(end > 0)) for end in ends)} of {len(ends)}" if ends else "no record yet"
-
-
 def norm_needed(run: Run, steps: int) -> float:
     """‖W‖ that a filter must keep over a run of `steps` steps to enter the support at its end: ν / Σ α.
 
@@ -366,20 +327,6 @@ def solution_path(found: Sequence[Record], store: Store, ax: Axes, name: str = C
     return ax
 
 
-def support_curves(rows: Mapping[str, Sequence[Record]], store: Store, ax: Axes, name: str = CONV3) -> Axes:
-    """The number of a layer's filters in the support over the run, the first run of each row."""
-    for (label, found), look in zip(rows.items(), looks_of(rows)):
-        arrays = store.arrays(found[0]) if found else {}
-        if f"path_{name}" in arrays:
-            done = arrays["path_step"] / arrays["path_step"][-1]
-            ax.plot(100 * done, support_sizes(arrays, name), **look | {"marker": ""}, label=label)
-    if not ax.lines:
-        return no_record(ax)
-    ax.set(xlabel="run (%)", ylabel="filters in the support", xlim=(0, 100))
-    ax.legend()
-    return ax
-
-
 # ------------------------------------------------------------------------------------------ filters
 
 
@@ -401,19 +348,6 @@ def weights_of(row, name: str = CONV3) -> list[np.ndarray]:
         with contextlib.suppress(RecordError, KeyError):
             kept.append(row.store.weights(record)[name])
     return kept
-
-
-def mean_of_others(weights: np.ndarray) -> float:
-    """Mean |w| of the filters (F, C, H, W) that are not near zero."""
-    norms = filter_norms(weights)
-    return float(np.abs(weights[norms >= NEAR_ZERO * norms.max()]).mean())
-
-
-def blacker(counts: Sequence[int], others: Sequence[int]) -> str:
-    """Whether one network has more filters near zero than another, in each of its seeds: a verdict."""
-    if not (counts and others):
-        return "not measured yet"
-    return "holds" if min(counts) > max(others) else "does not hold"
 
 
 def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) -> Axes:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers import records
 from helpers.records import Record, Store
-from helpers.show.text import DASH, text
+from helpers.show.text import text
 
 SHOWN_DIGITS = 7  # of a record's digest
 
@@ -90,23 +90,6 @@ def _marked(cell: str | Links) -> str:
 
 
 # ------------------------------------------------------------------------------------------ cells that lead to records
-
-
-def links(found: Sequence[Record]) -> Links | str:
-    """A cell that leads from a notebook to the files of a row's records: a digest, then +1, +2, … for further seeds."""
-    if not found:
-        return DASH
-    digest, more = found[0].run.digest[:SHOWN_DIGITS], len(found) - 1
-    names = [digest, *(f"+{count}" for count in range(1, more + 1))]
-    return Links(tuple(zip(names, map(address, found))), f"{digest} +{more}" if more else digest)
-
-
-def sources(found: Sequence[Record]) -> Links | str:
-    """A cell that leads to the files of several records, numbered; in print it says how many there are."""
-    if not found:
-        return DASH
-    pairs = tuple((str(number), address(record)) for number, record in enumerate(found, start=1))
-    return Links(pairs, str(len(found)))
 
 
 def address(record: Record) -> str:

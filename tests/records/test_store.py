@@ -397,46 +397,20 @@ def record_budget(store: Store, budget: str, *labels: str) -> None:
         store.write(record_of(experiments.at(NETS[label], budget)))
 
 
-@pytest.mark.parametrize(
-    "laptop, paper, budget, missing, larger",
-    [
-        ("", "", "laptop", ["a", "b"], {}),
-        ("a", "", "laptop", ["b"], {}),
-        ("ab", "", "laptop", [], {}),
-        ("ab", "a", "laptop", [], {"paper": ["a"]}),
-        ("ab", "ab", "paper", [], {}),
-        ("", "ab", "paper", [], {}),
-        ("b", "a", "paper", ["b"], {}),
-        ("", "a", "paper", ["b"], {}),
-    ],
-)
-def test_the_largest_complete_budget_is_shown(laptop, paper, budget, missing, larger, store):
-    record_budget(store, "laptop", *laptop)
-    record_budget(store, "paper", *paper)
-    record_budget(store, "smoke", "a", "b")  # never shown unless asked for
-    selection = records.select(NETS, store)
-    assert (selection.budget, selection.missing) == (budget, missing)
-    shown = {name: [label for label, found in rows.items() if found] for name, rows in selection.larger.items()}
-    assert shown == larger
-    held = paper if budget == "paper" else laptop + paper
-    for label in NETS:
-        longest = "paper" if label in paper else "laptop"
-        expected = NETS[label].epochs if longest == "paper" else 10
-        assert [record.run.epochs for record in selection.longest(label)] == [expected] * (label in held)
+@pytest.mark.parametrize("budget, missing", [(None, ["b"]), ("paper", ["b"]), ("laptop", []), ("smoke", ["a", "b"])])
+def test_one_budget_is_shown_at_a_time(budget, missing, store, monkeypatch):
+    monkeypatch.delenv("REPORT_BUDGET", raising=False)
+    record_budget(store, "laptop", *"ab")
+    record_budget(store, "paper", "a")
+    selection = records.select(NETS, store, budget)
+    assert (selection.budget, selection.missing, list(selection)) == (budget or "paper", missing, ["a", "b"])
     epochs = {record.run.epochs for found in selection.values() for record in found}
-    assert epochs <= {10 if budget == "laptop" else 50}  # never two budgets in one table
-    assert list(selection) == ["a", "b"]
+    assert epochs == {None: {50}, "paper": {50}, "laptop": {10}, "smoke": set()}[budget]
 
 
-@pytest.mark.parametrize("asked, smaller", [(None, ["laptop"]), ("paper", ["laptop"]), ("laptop", []), ("smoke", [])])
-def test_smaller_budgets_are_at_hand(asked, smaller, store):
-    for budget in experiments.BUDGETS:
-        record_budget(store, budget, *"ab")
-    selection = records.select(NETS, store, asked)
-    assert list(selection.smaller) == smaller and selection.larger == {}
-    assert [each.run.epochs for each in records.timed(selection, "a")] == {
-        None: [50, 10], "paper": [50, 10], "laptop": [10], "smoke": [2]
-    }[asked]  # fmt: skip
+def test_the_environment_says_which(store, monkeypatch):
+    monkeypatch.setenv("REPORT_BUDGET", "laptop")
+    assert records.select(NETS, store).budget == "laptop" and records.select(NETS, store, "paper").budget == "paper"
 
 
 def test_a_budget_can_be_asked_for(store):
@@ -450,9 +424,9 @@ def test_a_budget_can_be_asked_for(store):
 def test_a_row_is_complete_with_all_its_seeds(store, monkeypatch):
     monkeypatch.setitem(experiments.SEEDS, "laptop", {NET: 2})
     record_budget(store, "laptop", "a", "b")
-    assert records.select(NETS, store).missing == ["a"]
+    assert records.select(NETS, store, "laptop").missing == ["a"]
     store.write(record_of(experiments.replace(experiments.at(NET, "laptop"), seed=1), accuracy=0.5))
-    selection = records.select(NETS, store)
+    selection = records.select(NETS, store, "laptop")
     assert selection.missing == [] and records.accuracies(selection["a"]) == [0.75, 0.5]
     assert records.mean([0.75, 0.5, None]) == 0.625 and records.std([0.75, 0.5]) == pytest.approx(0.25 / 2**0.5)
     assert records.mean([]) is None and records.std([0.75]) is None
@@ -461,9 +435,9 @@ def test_a_row_is_complete_with_all_its_seeds(store, monkeypatch):
 def test_stale_and_damaged_records_are_not_shown(store, monkeypatch):
     record_budget(store, "laptop", "a", "b")
     store.path(experiments.at(NETS["b"], "laptop")).write_bytes(b"")
-    assert records.select(NETS, store).missing == ["b"]
+    assert records.select(NETS, store, "laptop").missing == ["b"]
     monkeypatch.setattr(records.store, "RECIPE", records.RECIPE + 1)
-    assert records.select(NETS, store).missing == ["a", "b"]
+    assert records.select(NETS, store, "laptop").missing == ["a", "b"]
 
 
 # ------------------------------------------------------------------------------------------ status

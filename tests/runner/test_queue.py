@@ -982,15 +982,6 @@ def test_obtain_interrupted_while_it_reads_shows_what_there_is(store, monkeypatc
     assert capsys.readouterr().err.endswith("\ninterrupted: what is finished is kept; run the cell again to go on\n")
 
 
-def test_obtain_shows_what_a_larger_budget_has_of_some_rows(store, monkeypatch):
-    monkeypatch.setattr(experiments.plan, "LAPTOP_EPOCHS", {"LeNet": 1})
-    rows = {label: experiments.replace(ROWS[label], epochs=2) for label in "ab"}
-    runner.work([experiments.at(run, "laptop") for run in rows.values()] + [rows["a"]], store)
-    selection = runner.obtain(rows, store=store)
-    assert (selection.budget, selection.missing) == ("laptop", [])
-    assert [label for label, found in selection.larger["paper"].items() if found] == ["a"]
-
-
 def test_obtain_can_be_told_to_train_nothing(store, monkeypatch):
     monkeypatch.setenv("RECORDS_ONLY", "1")
     assert runner.obtain(ROWS, store=store).missing == ["a", "b", "c"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.experiments import Run
-from helpers.show import bands, readings
+from helpers.show import bands
 from helpers.show.text import MISSING, NORMED, PLAIN
 from tests.made import record
 
@@ -69,9 +69,9 @@ def test_a_band_of_no_record_is_empty(store):
     band = bands.band({"a": []}, store, "x")
     assert len(band.at) == 0 and (band.steps, band.measured, band.runs) == (0, 0, 1)
     assert bands.band({"a": [], "b": []}, store, "x").notes == ("none of its 2 runs has a record yet",)
-    numbers = bands.band_numbers({"x": {readings.PLAIN: band, readings.NORMED: band}})
+    numbers = bands.band_numbers({"x": {PLAIN: band, NORMED: band}})
     assert "0 of 1" in repr(numbers) and "–" in repr(numbers)
-    assert "–" in repr(bands.band_ratios({"x": {readings.PLAIN: band, readings.NORMED: band}}))
+    assert "–" in repr(bands.band_ratios({"x": {PLAIN: band, NORMED: band}}))
 
 
 def test_a_run_that_stays_at_the_loss_of_guessing_is_named(store):
@@ -120,13 +120,13 @@ def test_ratios_of_bands_over_parts_of_the_run():
     assert bands.ratio(plain, normed, "middle", 0.5, 1) == pytest.approx(4 / 3)
     assert bands.wider(plain, normed) == 1 and bands.wider(normed, plain) == 0
     assert bands.wider(plain, made_band([0, 0], [9, 0], at=[3, 70])) == 0.5
-    table = bands.band_ratios({"x": {readings.PLAIN: plain, readings.NORMED: normed}})
+    table = bands.band_ratios({"x": {PLAIN: plain, NORMED: normed}})
     assert table.frame.iloc[0]["width"] == 2 and table.frame.iloc[0]["middle (first third)"] == pytest.approx(2.8)
 
 
 def test_a_band_in_numbers():
     band = made_band([0] * 50, np.r_[[2] * 25, [4] * 25], at=range(0, 100, 2))
-    entry = bands.band_numbers({"x": {readings.PLAIN: band}}).frame.iloc[0]
+    entry = bands.band_numbers({"x": {PLAIN: band}}).frame.iloc[0]
     assert (entry["median"], entry["mean width"], entry["width / median"], entry["steps"]) == (1.5, 3, 2, 50)
 
 

@@ -4,10 +4,9 @@ import math
 
 import pytest
 
-from helpers import experiments
+from helpers import experiments, records
 from helpers.experiments import Table, UnknownName, base, best
 from helpers.records import Store
-from helpers.show import comparison
 from helpers.show.comparison import Comparison, Report
 from helpers.show.text import MISSING
 from tests import made
@@ -172,10 +171,10 @@ def test_a_report_compares_runs_that_share_no_table(tmp_path):
 @pytest.mark.parametrize("asked, shown", [("", "paper"), ("laptop", "laptop"), ("smoke", "smoke")])
 def test_the_budget_is_that_of_the_environment(monkeypatch, asked, shown):
     monkeypatch.setenv("REPORT_BUDGET", asked)
-    assert comparison.shown_budget() == shown
+    assert records.shown_budget() == shown
 
 
 def test_a_budget_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("REPORT_BUDGET", "papers")
     with pytest.raises(UnknownName, match="papers"):
-        comparison.shown_budget()
+        records.shown_budget()

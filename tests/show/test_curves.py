@@ -8,7 +8,8 @@ from matplotlib.transforms import Bbox
 
 from helpers import experiments
 from helpers.experiments import SECTIONS
-from helpers.show import bands, curves, readings
+from helpers.show import bands, curves
+from helpers.show.text import NORMED, PLAIN
 from tests.made import laptop, record
 
 
@@ -80,9 +81,9 @@ def test_comparison_takes_the_looks_it_is_given(found, ax):
 
 
 def test_both_networks_keep_their_colours_and_differ_in_grey():
-    colours = [curves.NETWORKS[name][0] for name in (readings.PLAIN, readings.NORMED)]
+    colours = [curves.NETWORKS[name][0] for name in (PLAIN, NORMED)]
     assert [colour for colour, _ in curves.TWO_PAIRS] == colours * 2 and len(set(curves.TWO_PAIRS)) == 4
-    assert curves.NETWORKS[readings.PLAIN][1:] != curves.NETWORKS[readings.NORMED][1:]
+    assert curves.NETWORKS[PLAIN][1:] != curves.NETWORKS[NORMED][1:]
 
 
 def test_smoothing_is_a_running_mean_that_is_exact_at_the_ends():
@@ -138,7 +139,7 @@ def made(values, ended=(), notes=(), at=None):
 
 def test_bands_show_raw_range_smoothed_edges_and_what_is_missing(ax):
     plain = made([1.0, 2, 3, 4, 5], ended=(4,), notes=("0.002 diverged at step 4",))
-    assert curves.bands({readings.PLAIN: plain, readings.NORMED: made([0.0] * 5)}, "loss", ax, window=3) is ax
+    assert curves.bands({PLAIN: plain, NORMED: made([0.0] * 5)}, "loss", ax, window=3) is ax
     assert ax.get_title(loc="left") == "VGG-A: 0.002 diverged at step 4"
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["VGG-A, 3 of 4 runs", "VGG-A + BN, 3 of 4 runs"]
@@ -152,21 +153,21 @@ def test_bands_show_raw_range_smoothed_edges_and_what_is_missing(ax):
 
 
 def test_a_window_is_in_steps_also_where_few_are_measured(ax):
-    curves.bands({readings.PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=30)
+    curves.bands({PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=30)
     assert ax.lines[0].get_ydata() == pytest.approx([1.5, 3, 4.5])
-    curves.bands({readings.PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=10)
+    curves.bands({PLAIN: made([0.0, 3, 6], at=[0, 10, 20])}, "x", ax, window=10)
     assert ax.lines[2].get_ydata() == pytest.approx([0, 3, 6])
 
 
 def test_of_a_long_band_no_more_is_drawn_in_front_than_can_be_told_apart(ax):
-    curves.bands({readings.PLAIN: made(range(5 * curves.POSITIONS))}, "loss", ax, window=1)
+    curves.bands({PLAIN: made(range(5 * curves.POSITIONS))}, "loss", ax, window=1)
     assert (ax.lines[0].get_xdata() == np.arange(0, 5 * curves.POSITIONS, 5)).all()
     assert (ax.lines[0].get_ydata() == ax.lines[0].get_xdata()).all()  # where it is drawn it is the band's own
     assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == 5 * curves.POSITIONS  # behind, every step
 
 
 def test_bands_without_a_record_say_so_and_name_the_rates(ax):
-    curves.bands({readings.PLAIN: made([], notes=("0.002 has no record yet",))}, "loss", ax)
+    curves.bands({PLAIN: made([], notes=("0.002 has no record yet",))}, "loss", ax)
     assert ax.texts[0].get_text() == "no record yet"
     assert ax.get_title(loc="left") == "VGG-A: 0.002 has no record yet"
 
@@ -181,7 +182,7 @@ def test_a_logarithmic_band_may_hold_zeros(ax):
     low, high = curves._seen_range([zeros], log=True)
     assert 0.9 < low < 1 and high > 10
     assert curves._seen_range([made([-1.0])._replace(high=np.array([0.0]))], log=True) == (None, None)
-    assert curves.bands({readings.PLAIN: zeros}, "x", ax, log=True).get_yscale() == "log"
+    assert curves.bands({PLAIN: zeros}, "x", ax, log=True).get_yscale() == "log"
 
 
 def around(loss):

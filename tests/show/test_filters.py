@@ -57,15 +57,6 @@ def test_the_table_has_a_row_for_each_share_and_a_dash_where_nothing_is_stated()
     ]  # fmt: skip
 
 
-def test_what_each_change_brings_and_which_line_is_best_by_hand():
-    lines = {"base": steady(0.3)[None], "more": steady(0.7)[None], "none": np.empty((0, len(PRUNED)))}
-    [change] = filters.changes_table(lines, (0.0, 0.6)).frame.itertuples(index=False)
-    assert change == ("more", pytest.approx(0), pytest.approx(9, abs=1e-4))
-    assert filters.best_at(lines, (0.6,)) == "60\N{NO-BREAK SPACE}% pruned more 99.00 %"
-    assert filters.best_at({"none": lines["none"]}, (0.0,)) == "not measured yet"
-    assert filters.changes_table({}).frame.empty
-
-
 def test_changes_have_a_deviation_and_are_clear_beyond_two_of_it():
     before = np.stack([steady(0.3, high=0.98), steady(0.3, high=0.99)])
     after = np.stack([steady(0.3, high=0.99), steady(0.3, high=0.995)])
@@ -77,27 +68,6 @@ def test_changes_have_a_deviation_and_are_clear_beyond_two_of_it():
     assert filters.clear_changes({"a": before, "b": after}, 0.0) == "dense none"
     better = np.stack([steady(0.3, high=0.995), steady(0.3, high=0.996)])
     assert filters.clear_changes({"a": before, "b": better}, 0.0) == "dense “b” +1.05"
-
-
-def test_what_can_be_pruned_with_nothing_changed_in_any_seed():
-    assert filters.untouched_share(np.stack([steady(0.6), steady(0.4)])) == 0.4
-    assert filters.untouched_share(steady(0.95)[None]) == PRUNED[-1]
-    assert math.isnan(filters.untouched_share(np.empty((0, len(PRUNED)))))
-
-
-def test_mean_of_filters_that_are_not_near_zero():
-    weights = np.zeros((3, 1, 2, 2), dtype=np.float32)
-    weights[0], weights[1] = 2, -4
-    weights[2] = 0.03  # under a hundredth of the largest
-    assert filters.mean_of_others(weights) == 3
-
-
-@pytest.mark.parametrize("counts, others, verdict", [
-    ([5, 4], [3, 2], "holds"), ([5, 1], [3, 2], "does not hold"), ([5, 3], [3, 2], "does not hold"),
-    ([], [3], "not measured yet"),
-])  # fmt: skip
-def test_more_filters_are_near_zero_if_they_are_in_each_seed(counts, others, verdict):
-    assert filters.blacker(counts, others) == verdict
 
 
 def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
@@ -116,14 +86,6 @@ def test_costs_by_hand():
     assert math.isnan(filters.cost(values[:0], 0.3)) and math.isnan(filters.free_share(values[:0]))
 
 
-@pytest.mark.parametrize("values, verdict", [
-    (steady(0.4), "holds"), (steady(0.2), "does not hold"), (steady(0.7), "does not hold"),
-    (steady(0.4, low=0.98), "does not hold"), (None, "not measured yet"),
-])  # fmt: skip
-def test_every_verdict_on_pruning(values, verdict):
-    assert filters.verdict(np.empty((0, len(PRUNED))) if values is None else values[None]) == verdict
-
-
 def test_single_runs_are_set_against_the_spread_of_the_first_row():
     base = np.stack([steady(0.3, high=high) for high in (0.98, 0.982, 0.984)])  # σ 0.2: 2σ√(1/3 + 1) = 0.46 points
     lines = {"base": base, "near": steady(0.3, high=0.9865)[None], "far": steady(0.3, high=0.9868)[None]}
@@ -137,11 +99,10 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     followed = recorded(store, 0, pruned_support_conv3_test=steady(0.7), **path())
     plain = recorded(store, 1, pruned_magnitude_conv3_test=steady(0.5))
     table = filters.sizes_kept({"a": [followed], "b": [plain], "c": []}, store, (0.0, 0.6))
-    assert table.frame.drop(columns="record").values.tolist() == [
+    assert table.frame.values.tolist() == [
         ["a", "99.00", "99.00", "2", "1"], ["b", "99.00", "90.00", "–", "1"], ["c", "–", "–", "–", "0"],
     ]  # fmt: skip
-    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n", "record"]
-    assert table._repr_html_().count(".json") == 2
+    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n"]
     assert table.caption.startswith("Test accuracy")
     chosen = recorded(store, 2, pruned_support_conv3_validation=steady(0.7, high=0.98), **path())
     table = filters.sizes_kept({"a": [chosen]}, store, (0.0,), split="validation")
@@ -152,7 +113,7 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     assert table.frame.iloc[:, 1:3].values.tolist() == [["50.00", "–"], ["90.00", "99.00"], ["90.00", "–"]]
     assert table.frame.columns[2] == "80\N{NO-BREAK SPACE}% pruned by elimination"
     stated = filters.sizes_kept({"a": [followed]}, store, (0.0, 0.6), {"said": {0.6: 0.5}})
-    assert stated.frame.drop(columns="record").values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
+    assert stated.frame.values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
 
 
 def test_orders_stand_side_by_side_where_they_were_measured(store):
@@ -184,12 +145,6 @@ def test_goals_are_reached_or_missed():
     assert filters.against_goals(values[:0]) == "not measured yet"
 
 
-def test_the_mean_over_the_goals_is_one_number_a_seed():
-    values = np.array([steady(0.8, 1.0, 0.6), steady(0, 1.0, 0.2)])
-    assert filters.over_goals(values).tolist() == pytest.approx([0.9, 0.4])
-    assert filters.over_goals(values[:0]).shape == (0,)
-
-
 def test_rows_are_named_at_the_goals_they_reach():
     lines = {"lasting": steady(0.9, 0.9935)[None], "dense": steady(0, 0.9945)[None], "unmade": steady(0)[None][:0]}
     said = filters.rows_at_goals(lines).replace("\N{NO-BREAK SPACE}", " ")
@@ -208,12 +163,6 @@ def test_the_support_in_words(store):
     found = [recorded(store, 0, **path()), recorded(store, 1, step_loss=np.zeros(3))]
     assert filters.support_words(found, store) == "2 of 3, 1 of them by a quarter of the run"
     assert filters.support_words(found[1:], store) == "no record yet"
-
-
-def test_in_how_many_layers_something_entered(store):
-    found = [recorded(store, 0, **path(), path_fc=np.array([0, 0, 5, 0]))]
-    assert filters.layers_in_support(found, store) == "1 of 2"  # of fc nothing is left at the end
-    assert filters.layers_in_support([], store) == "no record yet"
 
 
 def test_the_norm_that_enters_at_the_end_by_hand():
@@ -241,17 +190,9 @@ def test_a_path_shows_what_entered_dark_ones_first(store, ax):
     assert ax.lines[0].get_xdata().tolist() == [0, 10, 20, 30]  # epochs
 
 
-def test_support_sizes_over_the_run(store, ax):
-    found = [recorded(store, 0, **path())]
-    assert filters.support_sizes(store.arrays(found[0])).tolist() == [0, 1, 2, 2]
-    filters.support_curves({"a": found, "none": []}, store, ax)
-    assert len(ax.lines) == 1 and ax.lines[0].get_xdata()[-1] == 100
-
-
 @pytest.mark.parametrize("draw", [
     lambda store, ax: filters.pruning_curves({"a": np.empty((0, len(PRUNED)))}, ax),
     lambda store, ax: filters.solution_path([], store, ax),
-    lambda store, ax: filters.support_curves({"a": []}, store, ax),
 ])  # fmt: skip
 def test_what_is_missing_is_said(draw, store, ax):
     assert draw(store, ax) is ax and ax.texts[0].get_text() == "no record yet"

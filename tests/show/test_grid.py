@@ -1,0 +1,45 @@
+"""Tables to look at, in each of their forms."""
+
+import pandas as pd
+
+from helpers import experiments
+from helpers.show.grid import SHOWN_DIGITS, Grid, Links, cells
+
+
+def grid(**columns) -> Grid:
+    return Grid(pd.DataFrame(columns), "x < y")
+
+
+def test_markup_in_a_cell_stays_text():
+    html = grid(a=["<b>|"])._repr_html_()
+    assert "<b>" not in html and "x &lt; y" in html
+    assert "\\|" in grid(a=["<b>|"])._repr_markdown_()
+
+
+def test_both_forms_hold_the_same_cells_and_caption():
+    table = grid(a=["left"], b=[1.23456])
+    assert all(each in table._repr_html_() for each in ("left", "1.235", "x &lt; y"))
+    assert "| left | 1.235 |" in table._repr_markdown_() and table._repr_markdown_().endswith(": x < y")
+    assert "1.235" in repr(table)
+
+
+def test_seven_digits_tell_all_declared_runs_apart():
+    runs = {
+        run.digest for row in experiments.rows() for budget in experiments.BUDGETS
+        for run in experiments.replicas(row.run, budget)
+    }  # fmt: skip
+    assert len({digest[:SHOWN_DIGITS] for digest in runs}) == len(runs)
+
+
+def test_a_link_stays_out_of_print_and_is_escaped():
+    cell = Links((("<a>", 'x"y'),), "printed")
+    table = Grid(pd.DataFrame({"a": ["b"]}), "c", pd.DataFrame({"a": cells([cell])}))
+    assert '<a href="x&quot;y">&lt;a&gt;</a>' in table._repr_html_()
+    assert "| printed |" in table._repr_markdown_() and "printed" in repr(table)
+    assert Links((("b", "c.ipynb#d"),), "b").markdown("notebooks") == "[b](notebooks/c.ipynb#d)"
+
+
+def test_two_hyphens_stay_two_in_print_and_a_sentence_gets_room():
+    table = grid(a=["run --row 0.3, which is one long command"])
+    assert "run \\-\\-row" in table._repr_markdown_()
+    assert '<td style="text-align: left" class="words">run --row' in table._repr_html_()
