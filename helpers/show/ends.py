@@ -34,5 +34,5 @@ def table(rows: Comparison) -> Grid:
         "epochs with validation above": [f"{higher} of {epochs}" if epochs else f"{MISSING}"
                                          for higher, epochs in zip(frame["above"], frame["epochs"])],
     })  # fmt: skip
-    caption = f"{rows.table.name[0].upper()}{rows.table.name[1:]}: where training and validation end, mean over the seeds."
-    return Grid(frame, caption, texts)
+    name = rows.table.name[0].upper() + rows.table.name[1:]
+    return Grid(frame, f"{name}: where training and validation end, mean over the seeds.", texts)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from helpers.records import RecordError
 from helpers.show.comparison import Comparison, Row
-from helpers.show.curves import WIDTH, looks_of, no_record
+from helpers.show.curves import WIDTH, closed, looks_of, no_record
 from helpers.show.filters import norm_needed
 from helpers.show.grid import Grid
 from helpers.show.text import DASH, MISSING
@@ -83,8 +83,7 @@ def curves(*tables: Comparison) -> Figure:
     for ax, rows in zip(axes[0], tables):
         _curves(rows, ax)
     axes[0, 0].set_ylabel("filters in the support (%)")
-    plt.close(figure)  # the cell that it is the last line of shows it, once
-    return figure
+    return closed(figure)
 
 
 def _curves(rows: Comparison, ax: Axes) -> None:
