@@ -2,15 +2,20 @@
 chosen here; the choice stands in `experiments/readings.py`."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from helpers import records
 from helpers.experiments import PRUNED, REPORTED_PRUNED, Reported
-from helpers.show.comparison import Comparison, Row
+from helpers.show import curves
+from helpers.show.comparison import Comparison, Report, Row
 from helpers.show.grid import Grid
-from helpers.show.text import DASH, missing, percent, signed
+from helpers.show.text import DASH, MISSING, missing, percent, signed
 
 
 def candidates(found: Comparison) -> Grid:
@@ -23,7 +28,7 @@ def candidates(found: Comparison) -> Grid:
     for candidate, each in rows.items():
         gaps = {name: _gap(row, aims[name]) for name, row in each.items()}
         lines.append({"candidate": candidate, **gaps, "distance": _root_mean_square(gaps.values())})
-    frame = pd.DataFrame(lines)
+    frame = pd.DataFrame(lines, columns=["candidate", *names, "distance"])
     texts = pd.DataFrame({
         "candidate": frame["candidate"],
         **{f"{name} ({percent(aims[name])})": [_cell(each.get(name), aims[name]) for each in rows.values()]
@@ -50,13 +55,9 @@ def further(found: Comparison, name: str) -> Grid:
 
 def pruned(found: Comparison, layers: str = "conv3") -> Grid:
     """A line a candidate: accuracy in percent with each share pruned that the report names, and how far all are."""
-    key = {"conv3": "conv3", "conv3 + fc1": "conv3_fc1"}[layers]
     stated = REPORTED_PRUNED[layers]
-    at = [PRUNED.index(share) for share in stated]
     lines = {"the report": np.array([*stated.values()])}
-    for label, row in found.items():
-        if row and (series := [each[f"pruned_support_{key}_test"][at] for each in row.series]):
-            lines[label.split(": ")[0]] = np.mean(series, 0)
+    lines |= {label.split(": ")[0]: _pruned(row, layers) for label, row in found.items() if row}
     apart = {name: _root_mean_square(100 * (values - lines["the report"])) for name, values in lines.items()}
     frame = pd.DataFrame([
         {"candidate": name, **dict(zip(stated, values)), "distance": apart[name]} for name, values in lines.items()
@@ -67,6 +68,79 @@ def pruned(found: Comparison, layers: str = "conv3") -> Grid:
         "distance (points)": [DASH, *(f"{each:.1f}" for each in frame["distance"][1:])],
     })  # fmt: skip
     return Grid(frame, f"Accuracy in percent with a share of {layers} pruned, by candidate.", texts)
+
+
+def farthest(found: Comparison) -> Any:
+    """The largest difference of the chosen candidate's pruned scores, means over its seeds, from the report's, in
+    points."""
+    (row,) = (row for label, row in found.items() if label.startswith(f"{found.table.reading.chosen}: "))
+    if not row:
+        return MISSING
+    apart = [_pruned(row, layers) - [*stated.values()] for layers, stated in REPORTED_PRUNED.items()]
+    return 100 * max(np.abs(each).max() for each in apart)
+
+
+def pruning_curves(found: Comparison, layers: str = "conv3") -> Axes:
+    """Accuracy against the share pruned: the report's, each seed of the chosen candidate, the others' means in grey."""
+    stated, (figure, ax) = REPORTED_PRUNED[layers], plt.subplots(figsize=(curves.WIDTH, 3))
+    at = [100 * share for share in stated]
+    for label, row in found.items():
+        candidate = label.split(": ")[0]
+        if row.learned and candidate != found.table.reading.chosen:
+            ax.plot(at, 100 * _pruned(row, layers), color="0.7", lw=1, label="other candidates that train")
+        elif candidate == found.table.reading.chosen:
+            for seed in row.series:
+                ax.plot(at, 100 * _scores(seed, layers), color=curves.VERMILION, label=f"{candidate}, each seed")
+    ax.plot(at, [100 * score for score in stated.values()], "kx", label="the report")
+    ax.set(xlabel=f"{layers} pruned (%)", ylabel="test accuracy (%)")
+    lines = dict(zip(*reversed(ax.get_legend_handles_labels())))
+    ax.legend(lines.values(), lines.keys())
+    plt.close(figure)
+    return ax
+
+
+# ------------------------------------------------------------------------------------------ how near all rows are
+
+NEAR = 2.0  # points
+
+
+def met(report: Report) -> tuple[int, int]:
+    """How many rows that stand beside a score of the report come near it, and of how many."""
+    known = [_is_near(*each) for each in _scored(report)]
+    return sum(known), len(known)
+
+
+def unexplained(report: Report) -> Grid:
+    """The rows that lie farther than NEAR points from the report, and not where one further run is to be expected."""
+    off = [(table, row) for table, row in _scored(report) if not _is_near(table, row)]
+    off.sort(key=lambda each: -abs(each[1].difference))
+    cells = [(table.table.title, row.label, f"{row.accuracy}", f"{row.reported}", f"{row.difference}")
+             for table, row in off]  # fmt: skip
+    frame = pd.DataFrame(cells, columns=["table", "row", "ours (%)", "report (%)", "difference (points)"])
+    return Grid(frame, f"Rows more than {NEAR:g} points from the report's score, the farthest first.", left=("row",))
+
+
+def _scored(report: Report) -> list[tuple[Comparison, Row]]:
+    return [(table, row) for title, table in report.items() if table.table.section != "readings"
+            for row in table.values() if row and not missing(row.stated.accuracy)]  # fmt: skip
+
+
+def _is_near(table: Comparison, row: Row) -> bool:
+    return abs(row.difference) <= NEAR or 100 * row.stated.accuracy in table.expected(row.label)
+
+
+# ------------------------------------------------------------------------------------------ what they ask
+
+
+def _scores(arrays: Mapping[str, np.ndarray], layers: str) -> np.ndarray:
+    """Of one seed: accuracies with each share pruned that the report names, in the authors' order."""
+    at = [PRUNED.index(share) for share in REPORTED_PRUNED[layers]]
+    return arrays[f"pruned_support_{layers.replace(' + ', '_')}_test"][at]
+
+
+def _pruned(row: Row, layers: str) -> np.ndarray:
+    """The same, the mean over the seeds of a row."""
+    return np.mean([_scores(each, layers) for each in row.series], 0)
 
 
 def _by_candidate(found: Comparison) -> dict[str, dict[str, Row]]:
