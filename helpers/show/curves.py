@@ -37,7 +37,8 @@ _SGD, _DESSILBI = (BLUE, "-", "o"), (ORANGE, "--", "s")
 LOOKS = {
     PLAIN: (ORANGE, "--", "s"), NORMED: (BLUE, "-", "o"),
     "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up and drop": (SKY, ":", "P"),
-    "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _DESSILBI, "without": _DESSILBI, "without, warm-up": (GREEN, "-.", "D"),
+    "DessiLBI": _DESSILBI, "without": _DESSILBI, "DessiLBI, warm-up": (VERMILION, LINES[4][1], "X"),
+    "without, warm-up": (GREEN, "-.", "D"),
     "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
     "DessiLBI, no momentum": (BLACK, LINES[4][1], "v"),
     "with Adam": (PURPLE, ":", "^"), "AdaBreg": (BLACK, LINES[4][1], "v"),
