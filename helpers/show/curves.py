@@ -33,14 +33,12 @@ TWO_PAIRS = ((ORANGE, "--"), (BLUE, "-"), (ORANGE, ":"), (BLUE, "-."))  # both n
 TWO_STARTS = ((ORANGE, "--"), (BLACK, ":"))  # VGG-A from two initialisations
 MARKERS = "osD^vPX*<>hd"
 # Rows that stand in several figures: one look each.
-_SGD, _DESSILBI = (BLUE, "-", "o"), (ORANGE, "--", "s")
+_SGD, _DESSILBI, _WARM = (BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "D")
 LOOKS = {
     PLAIN: (ORANGE, "--", "s"), NORMED: (BLUE, "-", "o"),
     "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up and drop": (SKY, ":", "P"),
-    "DessiLBI": _DESSILBI, "without": _DESSILBI, "DessiLBI, warm-up": (VERMILION, LINES[4][1], "X"),
-    "without, warm-up": (GREEN, "-.", "D"),
-    "DessiLBI, authors' setting": (GREEN, "-.", "D"), "LinBreg": (GREEN, "-.", "D"),
-    "DessiLBI, no momentum": (BLACK, LINES[4][1], "v"),
+    "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _WARM, "without": _DESSILBI, "without, warm-up": _WARM,
+    "LinBreg": (GREEN, "-.", "D"),
     "with Adam": (PURPLE, ":", "^"), "AdaBreg": (BLACK, LINES[4][1], "v"),
     "with Adam, usual rate 1e-3": (BLACK, LINES[4][1], "v"), "plain Adam, usual rate 1e-3": (SKY, "-.", "X"),
 }  # fmt: skip

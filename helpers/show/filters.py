@@ -2,24 +2,30 @@
 have recorded and never prunes or trains anything itself."""
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from helpers.experiments import PRUNED, Run
+from helpers import records
+from helpers.experiments import PRUNED, REPORTED_PRUNED, Run
 from helpers.records import Record, RecordError, Store, alive
-from helpers.show.curves import BLACK, looks_of, no_record, spaced, tiles
-from helpers.show.grid import Grid as Table
-from helpers.show.text import DASH, listed, percent, signed
+from helpers.show.comparison import Gap, Mean, Row
+from helpers.show.curves import BLACK, WIDTH, closed, looks_of, no_record, one_legend, spaced, tiles
+from helpers.show.grid import Grid
+from helpers.show.text import DASH, MISSING, Points, listed, missing, percent
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
 SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
+SIZES = (0.0, 0.6, 0.8, 0.9)  # the shares at which settings are compared
 CHEAP, DEAR = 0.5, 2.0  # points of accuracy: "at almost no cost", "falls fast"
+SAME = 0.01  # points: one image of 10,000
 ORDERS = {"magnitude": "magnitude", "support": "entry into the support", "elimination": "backward elimination"}
-GOALS = {0.0: 0.994, 0.6: 0.993, 0.8: 0.99, 0.9: 0.985}  # ours: share of conv3 pruned → test accuracy
+STATED = {"conv3": REPORTED_PRUNED["conv3"], "conv3_fc1": REPORTED_PRUNED["conv3 + fc1"]}
 
 
 # ------------------------------------------------------------------------------------------ pruning
@@ -38,189 +44,136 @@ def accuracies(found: Sequence[Record], store: Store, layers: str, order: str, s
     return np.array(series).reshape(-1, len(PRUNED))
 
 
-def in_own_order(found: Sequence[Record], store: Store, split: str = "test") -> np.ndarray:
-    """`accuracies` on conv3 in the authors' order where Γ was followed, else by magnitude."""
-    followed = any(f"path_{CONV3}" in store.arrays(record) for record in found)
-    return accuracies(found, store, "conv3", "support" if followed else "magnitude", split)
-
-
-def by_elimination(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[str, np.ndarray]:
-    """`accuracies` on conv3 of several rows, by backward elimination."""
-    return {label: accuracies(found, store, "conv3", "elimination") for label, found in rows.items()}
-
-
 def at(values: np.ndarray, share: float) -> np.ndarray:
     """The accuracies of `accuracies` at one share pruned, (seeds,)."""
     return values[:, int(np.argmin(np.abs(np.array(PRUNED) - share)))]
 
 
-def mean_and_spread(values: np.ndarray) -> str:
-    """Accuracies in percent: mean ± std where there are several, a dash where there are none."""
-    if not len(values):
-        return DASH
-    spread = f" ± {100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return percent(float(np.mean(values))) + spread
+def own_order(row: Row) -> str:
+    """The authors' order where Γ was followed, else magnitude."""
+    return "support" if any(f"path_{CONV3}" in series for series in row.series) else "magnitude"
 
 
-def pruning_table(
-    columns: Mapping[str, np.ndarray | Mapping[float, float]], caption: str, shares: Sequence[float] = SHOWN
-) -> Table:
-    """Accuracy in percent, a row for each share pruned; a column is of `accuracies`, or stated as share → value."""
-    rows = []
-    for share in shares:
-        row: dict[str, object] = {"pruned": f"{100 * share:.0f} %"}
-        for label, values in columns.items():
-            known = isinstance(values, Mapping)
-            stated = values.get(round(share, 2)) if known else None
-            row[label] = (DASH if stated is None else percent(stated)) if known else mean_and_spread(at(values, share))
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    return Table(frame, caption, frame)
+class Pruned:
+    """A row's networks with shares of a layer set to zero, and nothing trained again.
 
-
-def cost(values: np.ndarray, share: float) -> float:
-    """Points of accuracy that pruning `share` costs, mean over seeds; NaN without records."""
-    return float(100 * (at(values, 0).mean() - at(values, share).mean())) if len(values) else float("nan")
-
-
-def free_share(values: np.ndarray, points: float = CHEAP) -> float:
-    """The largest share up to which pruning costs at most `points`, mean over seeds; NaN without records."""
-    if not len(values):
-        return float("nan")
-    cheap = [cost(values, share) <= points for share in PRUNED]
-    return PRUNED[cheap.index(False) - 1] if False in cheap else PRUNED[-1]
-
-
-def against_goals(values: np.ndarray) -> str:
-    """Mean accuracies (± std) beside GOALS, and which of these the means reach, in words."""
-    if not len(values):
-        return "not measured yet"
-    return "; ".join(
-        f"{_pruned(share)} {mean_and_spread(ours)} % (goal {100 * goal:.1f} %: "
-        f"{'reached' if ours.mean() >= goal else 'missed'})"
-        for share, goal in GOALS.items() for ours in [at(values, share)]
-    )  # fmt: skip
-
-
-def changes_table(lines: Mapping[str, np.ndarray], shares: Sequence[float] = tuple(GOALS)) -> Table:
-    """By how many points each of `lines` (label → `accuracies`) differs from the one before, at each share pruned.
-
-    Beside a difference stands its standard deviation, from the spread over the seeds of the two rows.
+    `order`: one of ORDERS; without one `own_order`. `layers`, `split`: see `accuracies`.
+    `values`: accuracies (seeds that learned, shares of PRUNED), 0 to 1. What has no record is MISSING.
     """
-    gains = {label: [gain(*pair, share) for share in shares] for label, pair in _steps(lines).items()}
-    columns = ["change", *map(_pruned, shares)]
-    frame = pd.DataFrame([[label, *(points for points, _ in each)] for label, each in gains.items()], columns=columns)
-    texts = pd.DataFrame([[label, *(_with_deviation(*one) for one in each)] for label, each in gains.items()],
-                         columns=columns)  # fmt: skip
-    caption = "What each change adds to the row before it, in points (± its standard deviation), with a share of conv3"
-    return Table(frame, f"{caption} pruned.", texts)
+
+    def __init__(self, row: Row, order: str | None = None, layers: str = "conv3", split: str = "test"):
+        self.values = accuracies(row, row.store, layers, order or own_order(row), split)
+        self.stated = STATED[layers]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def at(self, share: float) -> Any:
+        """The accuracy with a share pruned, mean ± standard deviation over the seeds."""
+        return Mean(list(at(self.values, share)), 0, len(self)) if len(self) else MISSING
+
+    def cost(self, share: float) -> Any:
+        """The points of accuracy that pruning a share costs, mean over the seeds."""
+        return Points(round(100 * np.mean(at(self.values, 0) - at(self.values, share)), 6)) if len(self) else MISSING
+
+    def gap(self, other: "Pruned", share: float) -> Any:
+        """How much more accurate these networks are than others with the same share pruned: a `Gap`, whose interval
+        is from the spread over the seeds of these two."""
+        if not (len(self) and len(other)):
+            return MISSING
+        pair = [list(100 * at(each.values, share)) for each in (self, other)]
+        interval = records.difference(*pair, records.pooled(pair))
+        return Gap(interval, (len(self), len(other)), MISSING, MISSING, MISSING)
+
+    @property
+    def free(self) -> Any:
+        """The largest share, in percent, up to which pruning costs at most CHEAP points."""
+        cheap = [self.cost(share) <= CHEAP for share in PRUNED]
+        return round(100 * PRUNED[[*cheap, False].index(False) - 1]) if len(self) else MISSING
+
+    @property
+    def overall(self) -> Any:
+        """The mean over SIZES, by which one setting is chosen."""
+        each = np.mean([at(self.values, share) for share in SIZES], axis=0)
+        return Mean(list(each), 0, len(self)) if len(self) else MISSING
+
+    @property
+    def from_report(self) -> Any:
+        """By how many points the accuracies lie off what the report states, at most; mean over the seeds."""
+        off = [abs(100 * (float(self.at(share)) - stated)) for share, stated in self.stated.items()]
+        return max(off) if len(self) else MISSING
 
 
-def clear_changes(lines: Mapping[str, np.ndarray], share: float) -> str:
-    """Which rows differ from the one before by more than twice the standard deviation of the difference, in words."""
-    gains = {label: gain(*pair, share) for label, pair in _steps(lines).items()}
-    clear = [f"“{label}” {signed(points)}" for label, (points, deviation) in gains.items()
-             if abs(points) > 2 * deviation]  # fmt: skip
-    return f"{_pruned(share)} {listed(clear) if clear else 'none'}"
+def steps(lines: Mapping[str, Pruned], share: float) -> dict[str, Gap]:
+    """By how much each of `lines` is more accurate than the one before it, with a share pruned."""
+    return {label: lines[label].gap(lines[last], share) for last, label in zip(lines, [*lines][1:])}
 
 
-def apart_from_first(lines: Mapping[str, np.ndarray], share: float) -> str:
-    """Which rows differ from the first of `lines` by more than two standard deviations of the difference, in words.
-
-    The spread over the first row's seeds stands for that of the others, which may have a single one.
-    """
+def from_first(lines: Mapping[str, Pruned], share: float) -> dict[str, Gap]:
+    """By how much each of `lines` is more accurate than the first; that one's spread stands for single seeds."""
     first, *others = lines
-    base, clear = at(lines[first], share), []
-    for label in others if len(base) > 1 else ():
-        if len(values := at(lines[label], share)):
-            gap = values.mean() - base.mean()
-            if abs(gap) > 2 * base.std(ddof=1) * math.sqrt(1 / len(base) + 1 / len(values)):
-                clear.append(f"“{label}” {signed(100 * gap)}")
-    return f"{_pruned(share)} {listed(clear) if clear else 'none'}"
+    return {label: lines[label].gap(lines[first], share) for label in others}
 
 
-def _steps(lines: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Each of `lines` after the one before it."""
-    known = {label: values for label, values in lines.items() if len(values)}
-    return {label: (known[last], known[label]) for last, label in zip(known, list(known)[1:])}
+def clear(gaps: Mapping[str, Any]) -> str:
+    """Those of some differences whose 95 % interval leaves out zero, in words; "none"."""
+    found = {label: gap for label, gap in gaps.items() if not missing(gap) and 0 not in gap.interval}
+    return listed(f"“{label}” {gap}" for label, gap in found.items()) if found else "none"
 
 
-def gain(before: np.ndarray, after: np.ndarray, share: float) -> tuple[float, float]:
-    """By how many points the mean of `after` is above that of `before`, with a share pruned, and the standard
-    deviation of that; NaN where one has a single seed."""
-    old, new = at(before, share), at(after, share)
-    deviation = math.sqrt(sum(np.var(each, ddof=1) / len(each) if len(each) > 1 else math.nan for each in (old, new)))
-    return float(100 * (new.mean() - old.mean())), 100 * deviation
+def best(lines: Mapping[str, Pruned]) -> tuple[Any, Any]:
+    """The label of the line whose mean over SIZES is highest, and that mean."""
+    means = {label: ours.overall for label, ours in lines.items() if len(ours)}
+    return max(means.items(), key=lambda each: float(each[1]), default=(MISSING, MISSING))
 
 
-def _with_deviation(points: float, deviation: float) -> str:
-    return signed(points) + ("" if math.isnan(deviation) else f" ± {deviation:.2f}")
+def entry_against_magnitude(rows: Mapping[str, Row]) -> tuple[int, int, int]:
+    """In how many means, one a row and a share of SIZES, pruning by entry is better than by magnitude by more than
+    SAME points, in how many worse, and how many there are."""
+    pairs = [(Pruned(row, "support"), Pruned(row, "magnitude")) for row in rows.values()]
+    gaps = [100 * (float(ours.at(share)) - float(theirs.at(share)))
+            for ours, theirs in pairs if len(ours) for share in SIZES[1:]]  # fmt: skip
+    return sum(gap > SAME for gap in gaps), sum(gap < -SAME for gap in gaps), len(gaps)
 
 
-def first_peak(found: Sequence[Record], store: Store, steps: int = 100) -> float:
-    """The largest training loss among the first `steps` of a row's runs; NaN without records."""
-    losses = [arrays["step_loss"][:steps].max() for record in found if (arrays := store.arrays(record))]
-    return float(max(losses, default=math.nan))
+def first_peak(row: Row, steps: int = 100) -> Any:
+    """The largest training loss among the first `steps` of a row's runs."""
+    return max((float(series["step_loss"][:steps].max()) for series in row.series), default=MISSING)
 
 
-def entry_against_norm(rows: Mapping[str, Sequence[Record]], store: Store, apart: float = 1e-4) -> tuple[int, int]:
-    """Of the rows' mean accuracies with 60, 80 and 90 % pruned: in how many pruning in the order of entry is ahead of
-    pruning by norm by more than `apart`, and in how many behind."""
-    pairs = [
-        [accuracies(found, store, "conv3", order) for order in ("support", "magnitude")] for found in rows.values()
-    ]
-    gaps = [at(entry, share).mean() - at(norm, share).mean() for entry, norm in pairs if len(entry) and len(norm)
-            for share in (0.6, 0.8, 0.9)]  # fmt: skip
-    return sum(gap > apart for gap in gaps), sum(gap < -apart for gap in gaps)
+# ------------------------------------------------------------------------------------------ tables
 
 
-def rows_at_goals(lines: Mapping[str, np.ndarray]) -> str:
-    """Which rows reach each of GOALS, and which reach all: in words. `lines`: label → `accuracies` of its seeds."""
-    known = {label: values for label, values in lines.items() if len(values)}
-    reach = {
-        share: [label for label, values in known.items() if at(values, share).mean() >= goal]
-        for share, goal in GOALS.items()
-    }
-    each = "; ".join(f"{_pruned(share)} {_some(labels)}" for share, labels in reach.items())
-    everywhere = [label for label in known if all(label in labels for labels in reach.values())]
-    return f"{each}. All of them: {_some(everywhere)}"
+def pruning_table(columns: Mapping[str, Pruned | Mapping[float, float]], caption: str, shares=SHOWN) -> Grid:
+    """Accuracy in percent, a row for each share pruned; a column is ours, or stated as share → value."""
+    frame = pd.DataFrame({
+        "pruned": [f"{100 * share:.0f} %" for share in shares],
+        **{label: [_cell(column, share) for share in shares] for label, column in columns.items()},
+    })  # fmt: skip
+    return Grid(frame, caption, frame)
 
 
-def _some(labels: Sequence[str]) -> str:
-    return listed(f"“{label}”" for label in labels) if labels else "no row"
+def _cell(column: Pruned | Mapping[float, float], share: float) -> str:
+    return f"{column.at(share)}" if isinstance(column, Pruned) else percent(column.get(round(share, 2)))
 
 
-def _pruned(share: float) -> str:
-    """As a table's head says it; the number stays with its sign."""
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}% pruned" if share else "dense"
-
-
-def pruning_curves(
-    lines: Mapping[str, np.ndarray], ax: Axes, stated: Mapping[str, Mapping[float, float]] | None = None
-) -> Axes:
-    """Accuracy against the share pruned: mean and range of each line's seeds; what is stated as crosses."""
-    shares = 100 * np.array(PRUNED)
-    for place, ((label, values), look) in enumerate(zip(lines.items(), looks_of(lines))):
-        if len(values):
-            ax.plot(shares, 100 * values.mean(0), **look, **spaced(len(shares), place), label=label)
-            ax.fill_between(shares, 100 * values.min(0), 100 * values.max(0), color=look["color"], alpha=0.2, lw=0)
-    if not ax.lines:
-        return no_record(ax)
-    for (label, values), marker in zip((stated or {}).items(), "x+", strict=False):
-        ax.plot(100 * np.array(list(values)), 100 * np.array(list(values.values())), marker, color=BLACK, label=label)
-    ax.set(xlabel="pruned (%)", ylabel="test accuracy (%)", xlim=(-2, 97))
-    ax.legend()
-    return ax
+def orders_table(rows: Mapping[str, Row], shares: Sequence[float] = (0.6, 0.8, 0.9)) -> Grid:
+    """For each row, in each order in which conv3's filters can go: accuracy with each of `shares` of them pruned."""
+    pairs = [(label, said, Pruned(row, order)) for label, row in rows.items() for order, said in ORDERS.items()]
+    lines = [[label, said, *(f"{ours.at(share)}" for share in shares), str(len(ours))]
+             for label, said, ours in pairs if len(ours)]  # fmt: skip
+    frame = pd.DataFrame(lines, columns=["", "order", *map(_pruned, shares), "n"])
+    return Grid(frame, "Test accuracy (%) with a share of conv3's filters pruned, by what goes first.", frame,
+                left=("order",))  # fmt: skip
 
 
 def sizes_kept(
-    rows: Mapping[str, Sequence[Record]],
-    store: Store,
-    shares: Sequence[float] = (0.0, 0.6, 0.8, 0.9),
+    rows: Mapping[str, Row],
+    shares: Sequence[float] = SIZES,
     stated: Mapping[str, Mapping[float, float]] | None = None,
     split: str = "test",
     eliminated: Sequence[float] = (),
-) -> Table:
+) -> Grid:
     """For each row: accuracy with each of `shares` of conv3 pruned, and how many filters Γ has in the end.
 
     In the authors' order where Γ was followed, else by magnitude; with the shares `eliminated` by backward elimination
@@ -229,56 +182,58 @@ def sizes_kept(
     eliminations = {f"{_pruned(share)} by elimination": share for share in eliminated}
     lines = [
         {"": label} | {_pruned(share): percent(values.get(share)) for share in shares}
-        | {name: DASH for name in eliminations}
-        | {"support (of 120)": DASH, "n": DASH}
+        | {name: DASH for name in eliminations} | {"support (of 120)": DASH, "n": DASH}
         for label, values in (stated or {}).items()
     ]  # fmt: skip
-    for label, found in rows.items():
-        values, best = in_own_order(found, store, split), accuracies(found, store, "conv3", "elimination", split)
-        support = [support_sizes(arrays)[-1] for record in alive(list(found))
-                   if f"path_{CONV3}" in (arrays := store.arrays(record))]  # fmt: skip
+    for label, row in rows.items():
+        ours, searched = Pruned(row, split=split), Pruned(row, "elimination", split=split)
         lines.append({
             "": label,
-            **{_pruned(share): mean_and_spread(at(values, share)) for share in shares},
-            **{name: mean_and_spread(at(best, share)) for name, share in eliminations.items()},
-            "support (of 120)": f"{np.mean(support):.0f}" if support else DASH,
-            "n": _counted(found),
+            **{_pruned(share): f"{ours.at(share)}" for share in shares},
+            **{name: f"{searched.at(share)}" for name, share in eliminations.items()},
+            "support (of 120)": f"{support_size(row):.0f}",
+            "n": _counted(row),
         })  # fmt: skip
     frame = pd.DataFrame(lines)
     caption = f"{split.capitalize()} accuracy (%) with a share of conv3's filters pruned, not trained again."
-    return Table(frame, caption, frame)
+    return Grid(frame, caption, frame)
 
 
-def orders_table(
-    rows: Mapping[str, Sequence[Record]], store: Store, shares: Sequence[float] = (0.6, 0.8, 0.9, 0.95)
-) -> Table:
-    """For each row, in each order in which conv3's filters can go: accuracy with each of `shares` of them pruned."""
-    lines = [
-        {"": label, "order": said, **{_pruned(share): mean_and_spread(at(values, share)) for share in shares},
-         "n": str(len(values))}
-        for label, found in rows.items() for order, said in ORDERS.items()
-        if len(values := accuracies(found, store, "conv3", order))
-    ]  # fmt: skip
-    frame = pd.DataFrame(lines, columns=["", "order", *map(_pruned, shares), "n"])
-    return Table(frame, "Test accuracy (%) with a share of conv3's filters pruned, by what goes first.", frame,
-                 left=("order",))  # fmt: skip
-
-
-def _counted(found: Sequence[Record]) -> str:
+def _counted(row: Row) -> str:
     """How many seeds a mean is over: "3", or "2 of 3" where one learned nothing."""
-    living = len(alive(list(found)))
-    return str(len(found)) if living == len(found) else f"{living} of {len(found)}"
+    return str(row.n) if len(row.alive) == row.n else f"{len(row.alive)} of {row.n}"
 
 
-def sizes_table(left: Sequence[Mapping[str, float]]) -> Table:
-    """What is left of a network when its zeroed filters are cut out, from `pruning.sizes`."""
-    frame = pd.DataFrame(left)
-    texts = pd.DataFrame({
-        "conv3 pruned": [f"{100 * each['pruned']:.0f} %" for each in left],
-        "parameters left": [f"{each['parameters']:,}" for each in left],
-        "multiply-adds left (%)": [f"{100 * each['multiply_adds']:.1f}" for each in left],
-    })  # fmt: skip
-    return Table(frame, "LeNet with the zeroed filters of conv3 cut out.", texts)
+def _pruned(share: float) -> str:
+    """As a table's head says it; the number stays with its sign."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}% pruned" if share else "dense"
+
+
+def pruning_curves(
+    lines: Mapping[str, Pruned], top: tuple[float, float], stated: Mapping[str, Mapping[float, float]] | None = None
+) -> Figure:
+    """Accuracy against the share pruned, the whole of it and beside it the range `top`, in percent, where most of it
+    happens: the mean and each seed of a line; what is stated as crosses."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3))
+    for ax in axes:
+        _pruning_curves(lines, ax, stated or {})
+    axes[1].set(ylim=top, ylabel="")
+    one_legend(axes)
+    return closed(figure)
+
+
+def _pruning_curves(lines: Mapping[str, Pruned], ax: Axes, stated: Mapping[str, Mapping[float, float]]) -> None:
+    shares = 100 * np.array(PRUNED)
+    for place, ((label, ours), look) in enumerate(zip(lines.items(), looks_of(lines))):
+        if len(ours):
+            ax.plot(shares, 100 * ours.values.mean(0), **look, **spaced(len(shares), place), label=label)
+            ax.plot(shares, 100 * ours.values.T, color=look["color"], alpha=0.4, lw=0.6)
+    if not ax.lines:
+        no_record(ax)
+        return
+    for (label, values), marker in zip(stated.items(), "x+", strict=False):
+        ax.plot(100 * np.array(list(values)), 100 * np.array(list(values.values())), marker, color=BLACK, label=label)
+    ax.set(xlabel="pruned (%)", ylabel="test accuracy (%)", xlim=(-2, 97))
 
 
 # ------------------------------------------------------------------------------------------ the way of Γ
@@ -291,15 +246,11 @@ def support_sizes(arrays: Mapping[str, np.ndarray], name: str = CONV3) -> np.nda
     return (arrays[f"path_{name}"] > 0).sum(1)
 
 
-def support_words(found: Sequence[Record], store: Store, name: str = CONV3) -> str:
-    """How many of a layer's filters are in the support at the end and after a quarter of the run, mean over seeds."""
-    paths = [arrays for record in alive(list(found)) if f"path_{name}" in (arrays := store.arrays(record))]
-    if not paths:
-        return "no record yet"
-    sizes = np.array([support_sizes(arrays, name) for arrays in paths])
-    quarter, end = sizes[:, sizes.shape[1] // 4].mean(), sizes[:, -1].mean()
-    when = f", {quarter:.0f} of them by a quarter of the run" if end else ""
-    return f"{end:.0f} of {paths[0][f'path_{name}'].shape[1]}{when}"
+def support_size(row: Row) -> Any:
+    """How many filters of conv3 are in the support at the end, the mean over the seeds that learned."""
+    ends = [support_sizes(arrays)[-1] for record in row.alive
+            if f"path_{CONV3}" in (arrays := row.store.arrays(record))]  # fmt: skip
+    return float(np.mean(ends)) if ends else MISSING
 
 
 def norm_needed(run: Run, steps: int) -> float:
@@ -327,7 +278,38 @@ def solution_path(found: Sequence[Record], store: Store, ax: Axes, name: str = C
     return ax
 
 
+def support_curves(rows: Mapping[str, Sequence[Record]], store: Store, ax: Axes, name: str = CONV3) -> Axes:
+    """The number of a layer's filters in the support over the run, the first run of each row."""
+    for (label, found), look in zip(rows.items(), looks_of(rows)):
+        arrays = store.arrays(found[0]) if found else {}
+        if f"path_{name}" in arrays:
+            done = arrays["path_step"] / arrays["path_step"][-1]
+            ax.plot(100 * done, support_sizes(arrays, name), **look | {"marker": ""}, label=label)
+    if not ax.lines:
+        return no_record(ax)
+    ax.set(xlabel="run (%)", ylabel="filters in the support", xlim=(0, 100))
+    ax.legend()
+    return ax
+
+
+def paths(row: Row, others: Mapping[str, Row]) -> Figure:
+    """The solution path of a row's first run, and beside it how many filters are in the support in `others`."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3))
+    solution_path(row, row.store, axes[0])
+    support_curves(others, row.store, axes[1])
+    return closed(figure)
+
+
 # ------------------------------------------------------------------------------------------ filters
+
+
+def weights_of(row: Row, name: str = CONV3) -> list[np.ndarray]:
+    """A layer's weights at the end of each run of a row that keeps them."""
+    kept = []
+    for record in row:
+        with contextlib.suppress(RecordError, KeyError):
+            kept.append(row.store.weights(record)[name])
+    return kept
 
 
 def filter_norms(weights: np.ndarray) -> np.ndarray:
@@ -341,16 +323,39 @@ def near_zero(weights: np.ndarray) -> int:
     return int((norms < NEAR_ZERO * norms.max()).sum())
 
 
-def weights_of(row, name: str = CONV3) -> list[np.ndarray]:
-    """The weights of a layer in each record of a `Row` that has them."""
-    kept = []
-    for record in row:
-        with contextlib.suppress(RecordError, KeyError):
-            kept.append(row.store.weights(record)[name])
-    return kept
+def black(row: Row) -> str:
+    """How many of conv3's filters are near zero, in each run: "26, 29 and 33"."""
+    return listed(str(near_zero(each)) for each in weights_of(row))
 
 
-def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) -> Axes:
+def shade(row: Row) -> Any:
+    """The mean of |w| in conv3 over all runs that keep their weights."""
+    found = weights_of(row)
+    return float(np.abs(found).mean()) if found else MISSING
+
+
+def largest_norm(row: Row) -> Any:
+    """The largest norm of a filter of conv3 in any run that keeps its weights."""
+    return max((float(filter_norms(each).max()) for each in weights_of(row)), default=MISSING)
+
+
+def side_by_side(rows: Mapping[str, Row]) -> Figure:
+    """conv3's filters in the first run of each row, as tiles, white for the largest of the first, and their norms."""
+    figure = plt.figure(figsize=(WIDTH, 4.4))
+    axes = figure.subplot_mosaic([[*rows], ["norms"] * len(rows)], height_ratios=(1, 1.2))
+    first = {label: each[0] for label, row in rows.items() if (each := weights_of(row))}
+    scale = next((np.abs(each).mean(1).max() for each in first.values()), 1)
+    for label in rows:
+        if label in first:
+            strengths(first[label], axes[label], scale)
+        else:
+            no_record(axes[label])
+        axes[label].set_title(label)
+    norm_curves(first, axes["norms"])
+    return closed(figure)
+
+
+def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 12) -> Axes:
     """Filters (F, C, H, W) as tiles: the mean |w| over inputs, black for 0, white for `scale` and above."""
     sheet = tiles(np.abs(weights).mean(1)[..., None], columns, white=scale)[..., 0]
     ax.imshow(sheet, cmap="gray", vmin=0, vmax=scale, interpolation="nearest")
@@ -359,11 +364,13 @@ def strengths(weights: np.ndarray, ax: Axes, scale: float, columns: int = 15) ->
     return ax
 
 
-def norm_curves(weights: Mapping[str, np.ndarray], ax: Axes) -> Axes:
-    """Filter norms, largest first, of one layer in several networks."""
+def norm_curves(weights: Mapping[str, np.ndarray], ax: Axes, floor: float = 1e-3) -> Axes:
+    """Filter norms, largest first, of one layer in several networks; what is below `floor` stands on it."""
     for place, ((label, values), look) in enumerate(zip(weights.items(), looks_of(weights))):
-        norms = np.sort(filter_norms(values))[::-1]
+        norms = np.maximum(np.sort(filter_norms(values))[::-1], floor)
         ax.plot(np.arange(1, len(norms) + 1), norms, **look, **spaced(len(norms), place), label=label)
-    ax.set(xlabel="filter, largest first", ylabel="‖W‖ of a filter", yscale="log")
+    if not ax.lines:
+        return no_record(ax)
+    ax.set(xlabel="filter, largest first", ylabel="‖W‖ of a filter", yscale="log", ylim=(floor / 1.5, None))
     ax.legend()
     return ax

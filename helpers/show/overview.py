@@ -93,7 +93,7 @@ def sparse_rows(report: Report) -> dict[str, Row]:
 def sparse_table(report: Report) -> Grid:
     """How much of LeNet's conv3 can go: the report, the authors' network, and ours."""
     stated = {"the report": REPORTED_PRUNED["conv3"], "the authors' network": AUTHORS_PRUNED}
-    return filters.sizes_kept(sparse_rows(report), report.store, stated=stated, eliminated=(0.9,))
+    return filters.sizes_kept(sparse_rows(report), stated=stated, eliminated=(0.9,))
 
 
 def all_rows(report: Report) -> pd.DataFrame:

@@ -1,14 +1,14 @@
 """Tests of how pruning is shown: numbers worked out by hand, and what is missing said in words."""
 
-import math
-
 import numpy as np
 import pytest
 
 from helpers import experiments
-from helpers.experiments import PRUNED, Run, Steps
-from helpers.records import Store
+from helpers.experiments import PRUNED, Reported, Run, Steps
+from helpers.records import RecordError, Store
 from helpers.show import filters
+from helpers.show.comparison import Row
+from helpers.show.text import MISSING
 from tests.records.test_store import record_of
 
 RUN = experiments.mnist_warm
@@ -43,126 +43,165 @@ def test_accuracies_are_one_line_a_seed(store):
     assert filters.accuracies([], store, "conv3", "support").shape == (0, len(PRUNED))
 
 
-def test_mean_and_spread_by_hand():
-    assert filters.mean_and_spread(np.array([0.98, 0.99])) == "98.50 ± 0.71"
-    assert filters.mean_and_spread(np.array([0.98])) == "98.00"
-    assert filters.mean_and_spread(np.array([])) == "–"
+def row(store, **named) -> Row:
+    """A row of as many seeds as there are lines in what is `named`: series of the records → (seeds, …)."""
+    count = min(map(len, named.values()), default=0)
+    found = [recorded(store, seed, **{name: np.asarray(each[seed]) for name, each in named.items()})
+             for seed in range(count)]  # fmt: skip
+    return Row("a", RUN, Reported(), found, store)
 
 
-def test_the_table_has_a_row_for_each_share_and_a_dash_where_nothing_is_stated():
-    columns = {"ours": steady(0.3)[None], "report": {0.0: 0.9706, 0.6: 0.8925}, "none": np.empty((0, len(PRUNED)))}
-    table = filters.pruning_table(columns, "Pruned.", (0.0, 0.3, 0.6))
-    assert table.frame.values.tolist() == [
+def pruned(tmp_path, *values, label="a"):
+    """`Pruned` of a row whose seeds have these accuracies."""
+    kept = Store(tmp_path / label).prepare()
+    return filters.Pruned(row(kept, pruned_support_conv3_test=values), "support")
+
+
+def test_accuracy_at_a_share_by_hand(tmp_path):
+    two = pruned(tmp_path, steady(0.3, high=0.98), steady(0.3))
+    assert f"{two.at(0)}" == "98.50 ± 0.71" and f"{two.at(0.6)}" == "90.00 ± 0.00"
+
+
+def test_costs_by_hand(tmp_path):
+    two = pruned(tmp_path, steady(0.3), steady(0.4))
+    assert two.cost(0.35) == pytest.approx(4.5) and two.cost(0.6) == pytest.approx(9)
+    assert two.free == 30
+
+
+def test_all_is_free_where_nothing_is_lost(tmp_path):
+    assert pruned(tmp_path, steady(0.95)).free == 95
+
+
+def test_what_costs_just_as_much_as_is_cheap_is_free(tmp_path):
+    assert pruned(tmp_path, steady(0.5, high=0.905, low=0.9)).free == 95
+
+
+def test_the_mean_over_the_sizes_is_over_the_seeds(tmp_path):
+    assert f"{pruned(tmp_path, steady(0.8, 1.0, 0.6), steady(0, 1.0, 0.2)).overall}" == "65.00 ± 35.36"
+
+
+def test_how_far_accuracies_lie_off_the_reports(tmp_path):
+    # The report's fall from 97.06 to 89.25 with 60 % pruned.
+    assert pruned(tmp_path, steady(0.6, high=0.9706)).from_report == pytest.approx(97.06 - 89.25)
+
+
+def test_without_records_all_is_missing(store):
+    none = filters.Pruned(row(store))
+    assert not len(none)
+    for asked in (none.at(0.6), none.cost(0.6), none.free, none.overall, none.from_report, none.gap(none, 0)):
+        assert asked is MISSING
+
+
+def test_a_difference_has_the_spread_of_its_two_rows(tmp_path):
+    before = pruned(tmp_path, steady(0.3, high=0.98), steady(0.3), label="before")
+    after = pruned(tmp_path, steady(0.3), steady(0.3, high=0.995), label="after")
+    gap = after.gap(before, 0)
+    # Variances 0.5 and 0.125 with one degree of freedom each; t of two is 4.303.
+    assert gap.value == pytest.approx(0.75) and gap.interval.low == pytest.approx(0.75 - 4.3027 * 0.3125**0.5, abs=1e-3)
+    assert gap.counts == (2, 2) and gap.verdict == "open"
+
+
+def test_only_differences_beyond_chance_are_clear(tmp_path):
+    lines = {
+        "base": pruned(tmp_path, steady(0.3, 0.98), steady(0.3, 0.982), label="base"),
+        "near": pruned(tmp_path, steady(0.3, 0.983), steady(0.3, 0.985), label="near"),
+        "far": pruned(tmp_path, steady(0.3, 0.995), steady(0.3, 0.996), label="far"),
+        "none": filters.Pruned(Row("none", RUN, Reported(), [], Store(tmp_path))),
+    }
+    assert filters.clear(filters.steps(lines, 0)).startswith("“far” +1.15 [")
+    assert filters.clear(filters.from_first(lines, 0)).startswith("“far” +1.45 [")
+    assert filters.clear(filters.steps(lines, 0.6)) == "none" and filters.clear({}) == "none"
+
+
+def test_a_single_run_is_set_against_the_spread_of_the_first_row(tmp_path):
+    # σ 0.2 of three seeds, t 4.303: beyond 4.303 · 0.2 · √(1/3 + 1) = 0.99 points.
+    base = pruned(tmp_path, *(steady(0.3, high=high) for high in (0.98, 0.982, 0.984)), label="base")
+    lines = {"base": base, "near": pruned(tmp_path, steady(0.3, high=0.991), label="near"),
+             "far": pruned(tmp_path, steady(0.3, high=0.993), label="far")}  # fmt: skip
+    assert filters.clear(filters.from_first(lines, 0)).startswith("“far” +1.10 [")
+    assert filters.clear(filters.from_first({"far": lines["far"], "near": lines["near"]}, 0)) == "none"
+
+
+def test_the_best_has_the_highest_mean_over_the_sizes(tmp_path):
+    lines = {"short": pruned(tmp_path, steady(0.3), label="s"), "long": pruned(tmp_path, steady(0.8), label="l")}
+    label, mean = filters.best(lines)
+    assert label == "long" and float(mean) == float(lines["long"].overall)
+    assert filters.best({}) == (MISSING, MISSING)
+
+
+def test_entry_is_counted_against_magnitude(store, tmp_path):
+    ahead = {"pruned_support_conv3_test": [steady(0.8)], "pruned_magnitude_conv3_test": [steady(0.6)]}
+    behind = {"pruned_support_conv3_test": [steady(0.6)], "pruned_magnitude_conv3_test": [steady(0.9)]}
+    other = Store(tmp_path / "other").prepare()
+    rows = {"a": row(store, **ahead), "b": row(other, **behind), "none": Row("none", RUN, Reported(), [], store)}
+    assert filters.entry_against_magnitude(rows) == (1, 2, 6)
+
+
+def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
+    losses = np.array([[2, 3, 1, 9], [2, 4, 1, 9]], dtype=np.float32)
+    assert filters.first_peak(row(store, step_loss=losses), steps=3) == 4
+    assert filters.first_peak(row(store)) is MISSING
+
+
+def test_the_table_has_a_row_for_each_share_and_a_dash_where_nothing_is_stated(tmp_path, store):
+    ours, none = pruned(tmp_path, steady(0.3)), filters.Pruned(row(store))
+    columns = {"ours": ours, "report": {0.0: 0.9706, 0.6: 0.8925}, "none": none}
+    assert filters.pruning_table(columns, "Pruned.", (0.0, 0.3, 0.6)).frame.values.tolist() == [
         ["0 %", "99.00", "97.06", "–"], ["30 %", "99.00", "–", "–"], ["60 %", "90.00", "89.25", "–"],
     ]  # fmt: skip
 
 
-def test_changes_have_a_deviation_and_are_clear_beyond_two_of_it():
-    before = np.stack([steady(0.3, high=0.98), steady(0.3, high=0.99)])
-    after = np.stack([steady(0.3, high=0.99), steady(0.3, high=0.995)])
-    deviation = 100 * math.sqrt(0.005**2 + 0.0025**2)  # of two seeds: half the distance for the mean of each row
-    assert filters.gain(before, after, 0.0) == (pytest.approx(0.75, abs=1e-4), pytest.approx(deviation, abs=1e-4))
-    assert math.isnan(filters.gain(before, after[:1], 0.0)[1])
-    texts = filters.changes_table({"a": before, "b": after, "c": after[:1]}, (0.0,)).grid()
-    assert "| b | +0.75 ± 0.56 |" in texts and "| c | −0.25 |" in texts
-    assert filters.clear_changes({"a": before, "b": after}, 0.0) == "dense none"
-    better = np.stack([steady(0.3, high=0.995), steady(0.3, high=0.996)])
-    assert filters.clear_changes({"a": before, "b": better}, 0.0) == "dense “b” +1.05"
-
-
-def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
-    found = [recorded(store, seed, step_loss=np.array([2, 3 + seed, 1, 9], dtype=np.float32)) for seed in (0, 1)]
-    assert filters.first_peak(found, store, steps=3) == 4
-    assert math.isnan(filters.first_peak([], store))
-
-
-def test_costs_by_hand():
-    values = np.stack([steady(0.3), steady(0.4)])
-    assert filters.cost(values, 0.35) == pytest.approx(4.5, abs=1e-4)
-    assert filters.cost(values, 0.6) == pytest.approx(9, abs=1e-4)
-    assert filters.free_share(values) == pytest.approx(0.3)
-    assert filters.free_share(steady(0.95)[None]) == PRUNED[-1]
-    assert filters.free_share(values, points=filters.cost(values, 0.35)) == 0.4  # what costs just as much is cheap
-    assert math.isnan(filters.cost(values[:0], 0.3)) and math.isnan(filters.free_share(values[:0]))
-
-
-def test_single_runs_are_set_against_the_spread_of_the_first_row():
-    base = np.stack([steady(0.3, high=high) for high in (0.98, 0.982, 0.984)])  # σ 0.2: 2σ√(1/3 + 1) = 0.46 points
-    lines = {"base": base, "near": steady(0.3, high=0.9865)[None], "far": steady(0.3, high=0.9868)[None]}
-    lines["none"] = base[:0]
-    assert filters.apart_from_first(lines, 0.0) == "dense “far” +0.48"
-    assert filters.apart_from_first({"base": base[:1], "far": lines["far"]}, 0.0) == "dense none"
-    assert filters.apart_from_first({"base": base[:0], "far": lines["far"]}, 0.0) == "dense none"
+def named(store, label, **series):
+    """A row of one seed, with a store of its own."""
+    return row(Store(store.folder / label).prepare(), **{name: [values] for name, values in series.items()})
 
 
 def test_sizes_kept_shows_the_support_or_a_dash(store):
-    followed = recorded(store, 0, pruned_support_conv3_test=steady(0.7), **path())
-    plain = recorded(store, 1, pruned_magnitude_conv3_test=steady(0.5))
-    table = filters.sizes_kept({"a": [followed], "b": [plain], "c": []}, store, (0.0, 0.6))
+    rows = {"a": named(store, "a", pruned_support_conv3_test=steady(0.7), **path()),
+            "b": named(store, "b", pruned_magnitude_conv3_test=steady(0.5)), "c": row(store)}  # fmt: skip
+    table = filters.sizes_kept(rows, (0.0, 0.6), {"said": {0.6: 0.5}})
+    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n"]
     assert table.frame.values.tolist() == [
+        ["said", "–", "50.00", "–", "–"],
         ["a", "99.00", "99.00", "2", "1"], ["b", "99.00", "90.00", "–", "1"], ["c", "–", "–", "–", "0"],
     ]  # fmt: skip
-    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (of 120)", "n"]
     assert table.caption.startswith("Test accuracy")
-    chosen = recorded(store, 2, pruned_support_conv3_validation=steady(0.7, high=0.98), **path())
-    table = filters.sizes_kept({"a": [chosen]}, store, (0.0,), split="validation")
+
+
+def test_sizes_kept_on_the_validation_set(store):
+    chosen = named(store, "a", pruned_support_conv3_validation=steady(0.7, high=0.98), **path())
+    table = filters.sizes_kept({"a": chosen}, (0.0,), split="validation")
     assert table.frame["dense"].tolist() == ["98.00"] and table.caption.startswith("Validation accuracy")
+
+
+def test_sizes_kept_by_elimination(store):
     thinned = {f"pruned_{order}_conv3_test": steady(until) for order, until in (("support", 0.7), ("elimination", 0.9))}
-    rows = {"a": [recorded(store, 3, **thinned, **path())], "b": [plain]}
-    table = filters.sizes_kept(rows, store, (0.8,), {"said": {0.8: 0.5}}, eliminated=(0.8,))
+    rows = {
+        "a": named(store, "a", **thinned, **path()),
+        "b": named(store, "b", pruned_magnitude_conv3_test=steady(0.5)),
+    }
+    table = filters.sizes_kept(rows, (0.8,), {"said": {0.8: 0.5}}, eliminated=(0.8,))
     assert table.frame.iloc[:, 1:3].values.tolist() == [["50.00", "–"], ["90.00", "99.00"], ["90.00", "–"]]
     assert table.frame.columns[2] == "80\N{NO-BREAK SPACE}% pruned by elimination"
-    stated = filters.sizes_kept({"a": [followed]}, store, (0.0, 0.6), {"said": {0.6: 0.5}})
-    assert stated.frame.values.tolist()[0] == ["said", "–", "50.00", "–", "–"]
 
 
 def test_orders_stand_side_by_side_where_they_were_measured(store):
     measured = {f"pruned_{order}_conv3_test": steady(until)
                 for order, until in (("elimination", 0.9), ("magnitude", 0.5), ("support", 0.7))}  # fmt: skip
-    plain = {"pruned_magnitude_conv3_test": steady(0.9)}
-    rows = {"a": [recorded(store, 0, **measured)], "b": [recorded(store, 1, **plain)], "c": []}
-    table = filters.orders_table(rows, store, (0.6, 0.8))
-    assert table.frame.values.tolist() == [
+    rows = {"a": named(store, "a", **measured), "b": named(store, "b", pruned_magnitude_conv3_test=steady(0.9)),
+            "c": row(store)}  # fmt: skip
+    assert filters.orders_table(rows, (0.6, 0.8)).frame.values.tolist() == [
         ["a", "magnitude", "90.00", "90.00", "1"], ["a", "entry into the support", "99.00", "90.00", "1"],
         ["a", "backward elimination", "99.00", "99.00", "1"], ["b", "magnitude", "99.00", "99.00", "1"],
     ]  # fmt: skip
-    assert filters.orders_table({}, store).frame.empty
+    assert filters.orders_table({}).frame.empty
 
 
 def test_a_mean_over_what_learned_says_of_how_many_seeds(store):
-    scores = experiments.replicas(RUN, "paper")
-    alive, dead = (record_of(run, score) for run, score in zip(scores, (0.99, 0.1)))
-    assert filters._counted([alive, dead]) == "1 of 2" and filters._counted([alive]) == "1"
-
-
-def test_goals_are_reached_or_missed():
-    values = np.array([[0.995 - 0.01 * share for share in PRUNED]])
-    said = filters.against_goals(values).replace("\N{NO-BREAK SPACE}", " ")
-    assert said == (
-        "dense 99.50 % (goal 99.4 %: reached); 60 % pruned 98.90 % (goal 99.3 %: missed); "
-        "80 % pruned 98.70 % (goal 99.0 %: missed); 90 % pruned 98.60 % (goal 98.5 %: reached)"
-    )
-    assert filters.against_goals(values[:0]) == "not measured yet"
-
-
-def test_rows_are_named_at_the_goals_they_reach():
-    lines = {"lasting": steady(0.9, 0.9935)[None], "dense": steady(0, 0.9945)[None], "unmade": steady(0)[None][:0]}
-    said = filters.rows_at_goals(lines).replace("\N{NO-BREAK SPACE}", " ")
-    assert said == (
-        "dense “dense”; 60 % pruned “lasting”; 80 % pruned “lasting”; 90 % pruned “lasting”. All of them: no row"
-    )
-    assert filters.rows_at_goals({"both": steady(0.9, 0.995)[None]}).endswith("All of them: “both”")
-
-
-def test_sizes_are_shown_as_shares_and_counts():
-    table = filters.sizes_table([{"pruned": 0.6, "parameters": 26786, "multiply_adds": 0.916, "apart": 0.0}])
-    assert "60 %" in repr(table) and "26,786" in repr(table) and "91.6" in repr(table)
-
-
-def test_the_support_in_words(store):
-    found = [recorded(store, 0, **path()), recorded(store, 1, step_loss=np.zeros(3))]
-    assert filters.support_words(found, store) == "2 of 3, 1 of them by a quarter of the run"
-    assert filters.support_words(found[1:], store) == "no record yet"
+    runs = experiments.replicas(RUN, "paper")
+    alive, dead = (record_of(run, score) for run, score in zip(runs, (0.99, 0.1)))
+    assert filters._counted(Row("a", RUN, Reported(), [alive, dead], store)) == "1 of 2"
+    assert filters._counted(Row("a", RUN, Reported(), [alive], store)) == "1"
 
 
 def test_the_norm_that_enters_at_the_end_by_hand():
@@ -172,13 +211,19 @@ def test_the_norm_that_enters_at_the_end_by_hand():
     assert filters.norm_needed(run, 20) == pytest.approx(20)
 
 
-def test_curves_show_mean_range_and_what_is_stated(ax):
-    filters.pruning_curves({"two": np.stack([steady(0.3), steady(0.5)])}, ax, {"report": {0.0: 0.97, 0.6: 0.89}})
-    mean, stated = ax.lines
-    assert mean.get_ydata()[8] == pytest.approx(94.5) and mean.get_xdata()[8] == 40
+def test_the_support_is_counted_at_the_end(store):
+    assert filters.support_size(named(store, "a", **path())) == 2
+    assert filters.support_size(named(store, "b", step_loss=np.zeros(3))) is MISSING
+
+
+def test_pruning_curves_show_the_whole_and_its_top(tmp_path, store):
+    lines = {"two": pruned(tmp_path, steady(0.3), steady(0.5)), "none": filters.Pruned(row(store))}
+    whole, top = filters.pruning_curves(lines, (95, 99), {"report": {0.0: 0.97, 0.6: 0.89}}).axes
+    mean, *seeds, stated = whole.lines
+    assert mean.get_ydata()[8] == pytest.approx(94.5) and mean.get_xdata()[8] == 40 and len(seeds) == 2
     assert stated.get_xdata().tolist() == [0, 60] and stated.get_ydata() == pytest.approx([97, 89])
-    assert ax.collections[0].get_paths()[0].vertices[:, 1].min() == pytest.approx(90)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("pruned (%)", "test accuracy (%)")
+    assert top.get_ylim() == (95, 99) and len(top.lines) == 4
+    assert (whole.get_xlabel(), whole.get_ylabel()) == ("pruned (%)", "test accuracy (%)")
 
 
 def test_a_path_shows_what_entered_dark_ones_first(store, ax):
@@ -190,9 +235,17 @@ def test_a_path_shows_what_entered_dark_ones_first(store, ax):
     assert ax.lines[0].get_xdata().tolist() == [0, 10, 20, 30]  # epochs
 
 
+def test_support_sizes_over_the_run(store, ax):
+    found = [recorded(store, 0, **path())]
+    assert filters.support_sizes(store.arrays(found[0])).tolist() == [0, 1, 2, 2]
+    filters.support_curves({"a": found, "none": []}, store, ax)
+    assert len(ax.lines) == 1 and ax.lines[0].get_xdata()[-1] == 100
+
+
 @pytest.mark.parametrize("draw", [
-    lambda store, ax: filters.pruning_curves({"a": np.empty((0, len(PRUNED)))}, ax),
+    lambda store, ax: filters.norm_curves({}, ax),
     lambda store, ax: filters.solution_path([], store, ax),
+    lambda store, ax: filters.support_curves({"a": []}, store, ax),
 ])  # fmt: skip
 def test_what_is_missing_is_said(draw, store, ax):
     assert draw(store, ax) is ax and ax.texts[0].get_text() == "no record yet"
@@ -211,6 +264,46 @@ def test_strengths_are_mean_sizes_on_the_scale_given(ax):
     filters.strengths(weights, ax, scale=6, columns=2)
     sheet = ax.images[0].get_array()
     assert sheet.tolist() == [[3, 6, 0], [6, 6, 6], [0, 6, 6]] and ax.images[0].get_clim() == (0, 6)
+
+
+def test_without_records_a_figure_says_so(store):
+    none = row(store)
+    for figure in (filters.pruning_curves({"a": filters.Pruned(none)}, (95, 99)), filters.paths(none, {"a": none}),
+                   filters.side_by_side({"a": none})):  # fmt: skip
+        assert {ax.texts[0].get_text() for ax in figure.axes} == {"no record yet"}
+
+
+class Kept:
+    """A store with weights alone."""
+
+    def weights(self, record):
+        if record.run.seed == 2:
+            raise RecordError("no weights are kept")
+        filters_of_two = np.zeros((2, 1, 2, 2), dtype=np.float32)
+        filters_of_two[0] = 3 + record.run.seed
+        return {filters.CONV3: filters_of_two}
+
+
+@pytest.fixture
+def weighty():
+    return Row("a", RUN, Reported(), [record_of(experiments.reseed(RUN, seed)) for seed in range(3)], Kept())
+
+
+def test_filters_are_measured_in_the_runs_that_keep_their_weights(weighty):
+    assert filters.black(weighty) == "1 and 1"
+    assert filters.shade(weighty) == pytest.approx((3 + 0 + 4 + 0) / 4)
+    assert filters.largest_norm(weighty) == pytest.approx(8)
+
+
+def test_without_weights_there_is_nothing_to_measure(store):
+    none = row(store)
+    assert filters.black(none) == "–" and filters.shade(none) is filters.largest_norm(none) is MISSING
+
+
+def test_filters_stand_side_by_side_on_the_scale_of_the_first(weighty, store):
+    first, missing, norms = filters.side_by_side({"a": weighty, "none": row(store)}).axes
+    assert first.images[0].get_clim() == (0, 3) and missing.texts[0].get_text() == "no record yet"
+    assert norms.lines[0].get_ydata().tolist() == pytest.approx([6, 1e-3])
 
 
 def test_norm_curves_are_sorted(ax):
