@@ -9,8 +9,9 @@ import pandas as pd
 from benchmarks import profiles, results
 from benchmarks.training import PRECISIONS
 from helpers.records import RecordError
+from helpers.show.grid import Grid
 from helpers.show.overview import filled
-from helpers.show.tables import DASH, Table
+from helpers.show.text import DASH
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
 PENDING = "Not measured yet: `make bench` does it."
@@ -55,7 +56,7 @@ def _block(found: dict[str, dict], table: Callable) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    return Table(pd.DataFrame(rows, columns=head), "").grid()
+    return Grid(pd.DataFrame(rows, columns=head), "").grid()
 
 
 def _steps(found: dict) -> str:

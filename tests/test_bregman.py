@@ -173,7 +173,7 @@ def test_scalars_and_empty_parameters_are_taken(kind, shape):
     (lambda saved: saved["param_groups"][0].update(param_names=["other"]), "it has other with penalty l1, not weight"),
     (lambda saved: saved["state"][0].update(v=torch.ones(4, 5)), "the shape of v is .* for parameter weight"),
     (lambda saved: saved["state"][0].update(v=torch.full((4, 6), math.nan)), "the v of parameter weight is not finite"),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_a_state_that_does_not_fit_is_refused_and_nothing_changes(kind, spoil, words):
     weight = nn.Parameter(double(4, 6))
     optimizer = kind([{"params": [("weight", weight)], "penalty": "l1"}], lr=0.1, lam=0.1)
