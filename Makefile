@@ -25,7 +25,7 @@ report: data
 # One thread a process, since two run side by side: more threads than cores wait for each other, and spin while they do.
 test: export OMP_NUM_THREADS = 1
 test: data lint
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal
 	RECORDS_ONLY=1 $(BIN)/python -m pytest --nbval notebooks $(NBVAL)
 	folder=$$(mktemp -d) && export RESULTS_DIR="$$folder" && \
 		RECORDS_ONLY=1 $(BIN)/python -m pytest --nbval-lax notebooks $(NBVAL) && \

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from helpers import records
 from helpers.experiments import PRUNED, REPORTED_PRUNED, Reported
@@ -80,7 +80,7 @@ def farthest(found: Comparison) -> Any:
     return 100 * max(np.abs(each).max() for each in apart)
 
 
-def pruning_curves(found: Comparison, layers: str = "conv3") -> Axes:
+def pruning_curves(found: Comparison, layers: str = "conv3") -> Figure:
     """Accuracy against the share pruned: the report's, each seed of the chosen candidate, the others' means in grey."""
     stated, (figure, ax) = REPORTED_PRUNED[layers], plt.subplots(figsize=(curves.WIDTH, 3))
     at = [100 * share for share in stated]
@@ -95,8 +95,8 @@ def pruning_curves(found: Comparison, layers: str = "conv3") -> Axes:
     ax.set(xlabel=f"{layers} pruned (%)", ylabel="test accuracy (%)")
     lines = dict(zip(*reversed(ax.get_legend_handles_labels())))
     ax.legend(lines.values(), lines.keys())
-    plt.close(figure)
-    return ax
+    plt.close(figure)  # shown once, as the value of its cell
+    return figure
 
 
 # ------------------------------------------------------------------------------------------ how near all rows are
