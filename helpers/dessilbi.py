@@ -146,6 +146,7 @@ class Penalised(torch.optim.Optimizer):
             if not t.isfinite().all() or (what == "step" and t < 0):
                 raise ValueError(f"the {what} of parameter {name} is not finite")
 
+    @torch._disable_dynamo  # torch.compile's default backend can't trace fused steps, and there is nothing to gain
     @torch.no_grad()
     def step(self, closure=None):
         """One step; gives the loss that `closure`, if given, computes. What has no gradient stays as it is."""
@@ -189,7 +190,7 @@ class DessiLBI(Penalised):
             if p.grad is not None:
                 batches[names[:1] != [] and names[0] not in self.state[p]].append(self._tensors(name, p, names))
         for first, tensors in batches.items():
-            if tensors and penalty and group["fused"] and not torch.compiler.is_compiling():
+            if tensors and penalty and group["fused"]:
                 tensors = importlib.import_module("helpers.fast.sparse_step").step(tensors, group, first)
             for ws, gradients, *state in _blocks(tensors):
                 zs = state.pop() if penalty else None

@@ -512,11 +512,12 @@ def test_a_compiled_model_trains_the_same(kind):
 
 
 @BOTH
-def test_a_compiled_step_is_the_same_step(kind):
-    """Traced, the compiled step takes the usual form."""
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+def test_a_compiled_step_is_the_same_step(kind, backend):
     plain, other = net(), net()
     optimizer, its_optimizer = make(kind, plain), make(kind, other)
-    compiled = torch.compile(its_optimizer.step, backend="eager")
+    torch.compiler.reset()
+    compiled = torch.compile(its_optimizer.step, backend=backend)
     for step in range(3):
         for a, b in zip(plain.parameters(), other.parameters()):
             a.grad = double(*a.shape, seed=step)
