@@ -246,7 +246,10 @@ def report(
     for path in build.build(notebooks, output, figures=figures or (records.ROOT if own else output) / "figures"):
         print(path)
     if own:
-        overview.rewrite()
+        try:
+            overview.rewrite()
+        except OSError as error:  # a checkout that is read-only has a report elsewhere all the same
+            print(f"{records.ROOT / 'README.md'} stays as it is: {error.strerror}", file=sys.stderr)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The command line as its user meets it: every mistake gets one line that says what to do and the right exit status.
 Most commands run in this process; those that are about processes run in their own."""
 
+import errno
 import functools
 import json
 import os
@@ -239,6 +240,21 @@ def test_relative_folders_lead_to_the_same_place_from_a_notebook(command, monkey
     monkeypatch.setattr(build, "build", lambda *folders, **options: seen.append(dict(os.environ)) or ())
     assert command("report", "--output", tmp_path / "report")[0] == 0
     assert (seen[0]["RESULTS_DIR"], seen[0]["DATA_DIR"]) == (str(tmp_path / "mine"), str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_report_elsewhere_leaves_a_readme_alone_that_cant_be_written(number, command, monkeypatch, tmp_path):
+    def refuse(path, content):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setenv("RECORDS_ONLY", "1")
+    monkeypatch.setenv("RESULTS_DIR", str(records.ROOT / "results"))
+    monkeypatch.setattr(build, "build", lambda *folders, **options: (tmp_path / "report.pdf",))
+    monkeypatch.setattr(overview, "filled", lambda text, blocks: text + "more")
+    monkeypatch.setattr(records, "put", refuse)
+    code, out, errors = command("report", "--output", tmp_path, "--figures", tmp_path)
+    assert (code, out) == (0, f"{tmp_path}/report.pdf\n")
+    assert errors == [f"{records.ROOT}/README.md stays as it is: {os.strerror(number)}"]
 
 
 @pytest.mark.parametrize("own, foreign", [
