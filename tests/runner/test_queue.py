@@ -21,6 +21,7 @@ import torch
 
 from helpers import __main__, data, experiments, fast, records, runner, training
 from helpers.experiments import Run
+from helpers.fast import build, fused, winograd
 from helpers.records import RecordError, Store
 from helpers.runner import engines, one, progress, provenance
 
@@ -648,6 +649,22 @@ def test_a_checkpoint_from_a_device_that_is_not_here_is_kept_and_told(store):
         with pytest.raises(RecordError, match=f"{NET.name} was begun on {device}, which is not here: go on there, or"):
             runner.work([NET], store)
         assert store.checkpoint(NET).exists()
+
+
+@pytest.mark.parametrize("name, value", [("fused", True), ("convolutions", "winograd")])
+def test_a_checkpoint_whose_compiler_has_vanished_is_kept_and_told(name, value, store, monkeypatch):
+    for passes in (fused, winograd):
+        monkeypatch.setattr(passes, "kernel", vanished)
+    state = half_done(store)
+    changed("engine", name, to=value)(state)
+    torch.save(state, store.checkpoint(NET))
+    with pytest.raises(RecordError, match=f"^{NET.name} was begun with compiled operators, and now needs a C.. compi"):
+        runner.work([NET], store)
+    assert store.checkpoint(NET).exists() and not list(store.work.glob("*.damaged"))
+
+
+def vanished(*_):
+    raise build.CompilerError("needs a C++ compiler: c++ is not found")
 
 
 @pytest.mark.parametrize("name, value", [("previous", [torch.zeros(3)]), ("previous", 5), ("kept", [[1, 2]])])
