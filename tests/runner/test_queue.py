@@ -868,6 +868,16 @@ def test_an_engine_chosen_among_fewer_is_timed_again(store, monkeypatch):
     assert engines.choose(run, store, runner.Settings()).threads == 7
 
 
+@pytest.mark.parametrize("needs, passes", [({"fused": True}, fused), ({"convolutions": "winograd"}, winograd)])
+def test_an_engine_whose_compiler_has_vanished_is_chosen_anew(needs, passes, store, monkeypatch):
+    run = experiments.replace(DIGITS, images=None)
+    for here, timed, chosen in ((True, 1, 1), (True, 2, 1), (False, 3, 3), (False, 4, 4)):
+        monkeypatch.setattr(passes, "available", lambda here=here: here)
+        engine = fast.Engine(threads=timed, **needs)
+        monkeypatch.setattr(fast, "choose_engine", lambda *options, engine=engine: engine)
+        assert engines.choose(run, store, runner.Settings()).threads == chosen
+
+
 def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
     monkeypatch.setattr(progress, "PLAIN", {**progress.PLAIN, "mininterval": 0, "delay": 0, "miniters": 1})
     runner.work([experiments.replace(DIGITS, epochs=8)], store)
