@@ -32,6 +32,10 @@ _turn = threading.Lock()  # a library that registers operators must be loaded on
 _told = threading.Event()
 
 
+class CompilerError(RuntimeError):
+    """Operators can't be compiled here; the message says what is missing, or what the compiler says."""
+
+
 def source(name: str) -> str:
     """The C++ of kernels/`name`.cpp."""
     return (KERNELS / f"{name}.cpp").read_text(encoding="utf-8")
@@ -40,7 +44,7 @@ def source(name: str) -> str:
 def compiled(name: str, source: str):
     """The operators torch.ops.`name` of C++ `source`, one library for each torch and kind of processor.
 
-    Raises RuntimeError with a line that says what is missing, or what the compiler says.
+    Raises CompilerError.
     """
     kind = torch.backends.cpu.get_cpu_capability()
     threads = "-fopenmp" if sys.platform == "linux" else "-fopenmp-simd"  # elsewhere one thread does it all
@@ -61,7 +65,7 @@ def compiles(kernel: Callable) -> bool:
     why, once."""
     try:
         kernel()
-    except RuntimeError as error:
+    except CompilerError as error:
         if not _told.is_set():
             _told.set()
             print(f"runs are slower without compiled operators: making them {error}", file=sys.stderr)
@@ -110,10 +114,10 @@ def _digest(content: bytes) -> str:
 
 
 def _is_loaded(name: str, stem: str) -> bool:
-    """Whether this process has the library. Raises RuntimeError if it has another of that name."""
+    """Whether this process has the library. Raises CompilerError if it has another of that name."""
     loaded = [each.name for each in map(Path, torch.ops.loaded_libraries) if each.name.startswith(f"{name}-")]
     if loaded and not loaded[0].startswith(stem):
-        raise RuntimeError(f"needs a new process: this one has loaded another {name} already")
+        raise CompilerError(f"needs a new process: this one has loaded another {name} already")
     return bool(loaded)
 
 
@@ -164,20 +168,20 @@ def _build(name: str, source: str, flags: list[str], stem: str) -> None:
             made = _compile(Path(folder, f"{name}.cpp"), source, flags)
             _keep(made.rename(made.with_name(f"{stem}-{_digest(made.read_bytes())}.so")))
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"needs a C++ compiler: this one was not done after {LONGEST} seconds") from None
+        raise CompilerError(f"needs a C++ compiler: this one was not done after {LONGEST} seconds") from None
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         reason = _lines(str(error))[:1] or [type(error).__name__]
-        raise RuntimeError(f"needs a C++ compiler: {reason[0]}") from error
+        raise CompilerError(f"needs a C++ compiler: {reason[0]}") from error
 
 
 def _compile(path: Path, source: str, flags: list[str]) -> Path:
-    """The library made of `source` at `path`. Raises RuntimeError, OSError, ValueError or SubprocessError."""
+    """The library made of `source` at `path`. Raises CompilerError, OSError, ValueError or SubprocessError."""
     # What pip or conda installs is beside Python, in an environment that is not activated as well.
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     first, *more = shlex.split(os.environ.get("CXX", "")) or ["c++"]
     program = shutil.which(first, path=search)
     if program is None:
-        raise RuntimeError(f"needs a C++ compiler: {first} is not found (the environment variable CXX names another)")
+        raise CompilerError(f"needs a C++ compiler: {first} is not found (the environment variable CXX names another)")
     path.write_text(source, encoding="utf-8")
     library = path.with_suffix(".so")
     libraries = [f"-L{TORCH / 'lib'}", f"-Wl,-rpath,{TORCH / 'lib'}", "-lc10", "-ltorch_cpu", "-ltorch"]
@@ -190,7 +194,7 @@ def _compile(path: Path, source: str, flags: list[str]) -> Path:
     if done.returncode or not library.is_file():
         said = _lines(done.stderr) or _lines(done.stdout)
         said = [line for line in said if re.search(r"\berror\b", line)] or said or [f"status {done.returncode}"]
-        raise RuntimeError(f"needs a C++ compiler: {shlex.join([first, *more])} made nothing: {'; '.join(said[-2:])}")
+        raise CompilerError(f"needs a C++ compiler: {shlex.join([first, *more])} made nothing: {'; '.join(said[-2:])}")
     return library
 
 

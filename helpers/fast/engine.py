@@ -50,6 +50,11 @@ class Engine:
         if type(self.threads) is not int or not 1 <= self.threads <= MOST_THREADS:
             raise ValueError(f"an engine has between 1 and {MOST_THREADS} threads, not {self.threads!r}")
 
+    @property
+    def compiles_here(self) -> bool:
+        """Whether this machine has the compiler that the engine needs, if it needs one."""
+        return (not self.fused or fused.available()) and (self.convolutions != "winograd" or winograd.available())
+
     def place(self, what):
         """A model or a batch of images, moved to the device in the engine's memory format."""
         channels_last = self.memory_format == "channels_last"

@@ -6,7 +6,7 @@ import functools
 import torch
 from torch import Tensor
 
-from helpers.fast.build import compiled, source
+from helpers.fast.build import CompilerError, compiled, source
 
 
 @functools.cache
@@ -14,8 +14,8 @@ def kernel():
     """The compiled operators torch.ops.dessilbi. Raises RuntimeError where they can't be compiled."""
     try:
         return compiled("dessilbi", source("dessilbi"))
-    except RuntimeError as error:
-        raise RuntimeError(f"fused=True {error}") from error
+    except CompilerError as error:
+        raise CompilerError(f"fused=True {error}") from error
 
 
 def step(tensors: list[tuple[Tensor, ...]], group: dict, first: bool) -> list[tuple[Tensor, ...]]:

@@ -18,6 +18,8 @@ from helpers.publish.paper import pdf
 from helpers.publish.site import html
 from helpers.records import put
 
+ASIDE = "old-"  # before the name of what has left its place for a moment
+
 
 def pictures(chapters: Iterable[Chapter], output: Path) -> list[Path]:
     """Writes each labelled figure to `output`, as SVG and PNG: `01-best-curves.svg`.
@@ -82,6 +84,9 @@ def _workplace(output: Path) -> Iterator[Path]:
     try:
         with FileLock(output / ".lock", timeout=0):
             for left in output.glob(".new-*"):
+                for aside in left.glob(f"{ASIDE}*"):  # killed before the new one was in its place
+                    if not os.path.lexists(home := output / aside.name.removeprefix(ASIDE)):
+                        aside.rename(home)
                 shutil.rmtree(left)
             with tempfile.TemporaryDirectory(dir=output, prefix=".new-") as temporary:
                 yield Path(temporary)
@@ -94,7 +99,7 @@ def replace(new: Path, old: Path) -> None:
     if not os.path.lexists(old):
         new.rename(old)
     elif not _exchange(new, old):
-        aside = new.with_name(f"old-{old.name}")
+        aside = new.with_name(ASIDE + old.name)
         old.rename(aside)
         try:
             new.rename(old)

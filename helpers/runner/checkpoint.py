@@ -11,6 +11,7 @@ import torch
 
 from helpers import records, training
 from helpers.experiments import Run
+from helpers.fast.build import CompilerError
 from helpers.records import RecordError, Store
 from helpers.runner import engines
 from helpers.runner.progress import tell
@@ -36,7 +37,7 @@ def _origin(run: Run) -> dict[str, str | int]:
 def resume(run: Run, store: Store, build: Callable[[dict], tuple]):
     """What `build` makes of the run's checkpoint; None, with the reason told, if there is none that can be used.
 
-    RecordError if the checkpoint is whole and its device isn't here.
+    RecordError if the checkpoint is whole and its device, or the compiler that it needs, isn't here.
     """
     path = store.checkpoint(run)
     if not path.exists():
@@ -45,6 +46,8 @@ def resume(run: Run, store: Store, build: Callable[[dict], tuple]):
         return build(_read(run, store))
     except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, RecordError):  # no fault of the checkpoint
         raise
+    except CompilerError as error:
+        raise RecordError(f"{run.name} was begun with compiled operators, and now {error}; or delete {path}") from None
     except Exception as error:  # torch raises a different class for each kind of damage
         pickled = isinstance(error, pickle.UnpicklingError)
         reason = "it holds more than weights" if pickled else str(error).strip().split("\n")[0][:100]

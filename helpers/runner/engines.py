@@ -34,7 +34,7 @@ def choose(run: Run, store: Store, settings) -> fast.Engine:
     path = store.work / "engines.json"
     with FileLock(store.work / "engines.lock"):
         known = _known(path)
-        if described not in known:
+        if described not in known or not known[described].compiles_here:
             known[described] = fast.choose_engine(run, training.Trainer, device, threads, precision)
             store.replace(path, json.dumps({key: asdict(each) for key, each in known.items()}, indent=1).encode())
     return known[described]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers import records
 from helpers.records import Record, Store
-from helpers.show.text import text
+from helpers.show.text import plain_words, text
 
 SHOWN_DIGITS = 7  # of a record's digest
 
@@ -32,7 +32,9 @@ class Links:
 
     def markdown(self, folder: str = "") -> str:
         """With addresses from elsewhere: `folder` is where the present ones start."""
-        return " ".join(f"[{words}]({posixpath.normpath(posixpath.join(folder, to))})" for words, to in self.pairs)
+        return " ".join(
+            f"[{plain_words(words)}]({posixpath.normpath(posixpath.join(folder, to))})" for words, to in self.pairs
+        )
 
 
 class Grid:
@@ -59,7 +61,7 @@ class Grid:
         return f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>"
 
     def _repr_markdown_(self) -> str:
-        return f"{self.grid()}\n\n: {self.caption}"
+        return f"{self.grid()}\n\n: {plain_words(self.caption)}"
 
     def grid(self, cell: Callable[[str | Links], str] | None = None) -> str:
         """The table alone as Markdown, each cell as `cell` writes it; without one, links as in print."""
@@ -81,8 +83,7 @@ def _kind(cell: str | Links, long: int = 30) -> str:
 
 
 def _plain(cell: str | Links) -> str:
-    """A cell as Markdown that shows just what it says: no end of cell, no dash made of two hyphens."""
-    return str(cell).replace("|", "\\|").replace("--", "\\-\\-")
+    return plain_words(str(cell))
 
 
 def _marked(cell: str | Links) -> str:

@@ -14,7 +14,7 @@ from helpers.records import ROOT, Record, RecordError, Store
 from helpers.show import claims, filters
 from helpers.show.comparison import Comparison, Report, Row
 from helpers.show.grid import Grid, Links, cells
-from helpers.show.text import counted, missing, signed
+from helpers.show.text import counted, missing, plain_words, signed
 
 NEAR, APART = 2.0, 5.0  # points between ours and the report's
 READINGS = "readings"  # the section of candidates, in no table of the report
@@ -196,7 +196,7 @@ def blocks(store: Store | None = None) -> dict[str, str]:
 
 
 def _in_readme(cell: str | Links) -> str:
-    return cell.markdown("notebooks") if isinstance(cell, Links) else cell
+    return cell.markdown("notebooks") if isinstance(cell, Links) else plain_words(cell)
 
 
 def _results(found: list[Headline]) -> str:

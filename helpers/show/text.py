@@ -3,6 +3,7 @@ said. Nothing is read or computed here."""
 
 import inspect
 import math
+import re
 from collections.abc import Iterable
 
 DASH = "–"
@@ -123,6 +124,14 @@ class Percent(float):
 
 
 # ------------------------------------------------------------------------------------------ words
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+MARKS = re.compile(r"[\\`*_<>&$~|]|(?<=-)-|-(?=-)|(?<=\])\(")  # a bracket alone is no link
+
+
+def plain_words(text: str) -> str:
+    """One line of Markdown that shows just what `text` says: a record's may hold a link, HTML or a formula."""
+    return MARKS.sub(r"\\\g<0>", CONTROL.sub(" ", text))
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:

@@ -82,6 +82,17 @@ def test_killed_at_any_step_a_whole_report_is_there(folder, last):
     assert not list(out.glob(".new-*"))
 
 
+def test_what_a_killed_one_had_set_aside_goes_back(tmp_path):
+    left = tmp_path / ".new-1"
+    (left / "old-html").mkdir(parents=True)
+    (left / "old-html" / "index.html").write_text("old")
+    (left / "old-report.pdf").write_text("older")
+    (tmp_path / "report.pdf").write_text("new")  # its new one is in place
+    with build._workplace(tmp_path):
+        assert not left.exists()
+    assert (tmp_path / "html" / "index.html").read_text() == "old" and (tmp_path / "report.pdf").read_text() == "new"
+
+
 def test_two_at_once_are_one_and_a_word(folder, tmp_path):
     with build._workplace(tmp_path):
         with pytest.raises(chapters.ReportError, match="another report is being made in"):

@@ -21,6 +21,7 @@ import torch
 
 from helpers import __main__, data, experiments, fast, records, runner, training
 from helpers.experiments import Run
+from helpers.fast import build, fused, winograd
 from helpers.records import RecordError, Store
 from helpers.runner import engines, one, progress, provenance
 
@@ -650,6 +651,22 @@ def test_a_checkpoint_from_a_device_that_is_not_here_is_kept_and_told(store):
         assert store.checkpoint(NET).exists()
 
 
+@pytest.mark.parametrize("name, value", [("fused", True), ("convolutions", "winograd")])
+def test_a_checkpoint_whose_compiler_has_vanished_is_kept_and_told(name, value, store, monkeypatch):
+    for passes in (fused, winograd):
+        monkeypatch.setattr(passes, "kernel", vanished)
+    state = half_done(store)
+    changed("engine", name, to=value)(state)
+    torch.save(state, store.checkpoint(NET))
+    with pytest.raises(RecordError, match=f"^{NET.name} was begun with compiled operators, and now needs a C.. compi"):
+        runner.work([NET], store)
+    assert store.checkpoint(NET).exists() and not list(store.work.glob("*.damaged"))
+
+
+def vanished(*_):
+    raise build.CompilerError("needs a C++ compiler: c++ is not found")
+
+
 @pytest.mark.parametrize("name, value", [("previous", [torch.zeros(3)]), ("previous", 5), ("kept", [[1, 2]])])
 def test_what_probes_keep_is_looked_at_before_it_is_used(name, value, store, undisturbed, capsys):
     steps = []
@@ -849,6 +866,16 @@ def test_an_engine_chosen_among_fewer_is_timed_again(store, monkeypatch):
     path.write_text(json.dumps({described: engine}))
     monkeypatch.setattr(fast, "choose_engine", lambda *options: fast.Engine(threads=7))
     assert engines.choose(run, store, runner.Settings()).threads == 7
+
+
+@pytest.mark.parametrize("needs, passes", [({"fused": True}, fused), ({"convolutions": "winograd"}, winograd)])
+def test_an_engine_whose_compiler_has_vanished_is_chosen_anew(needs, passes, store, monkeypatch):
+    run = experiments.replace(DIGITS, images=None)
+    for here, timed, chosen in ((True, 1, 1), (True, 2, 1), (False, 3, 3), (False, 4, 4)):
+        monkeypatch.setattr(passes, "available", lambda here=here: here)
+        engine = fast.Engine(threads=timed, **needs)
+        monkeypatch.setattr(fast, "choose_engine", lambda *options, engine=engine: engine)
+        assert engines.choose(run, store, runner.Settings()).threads == chosen
 
 
 def test_without_a_terminal_progress_is_plain_lines(store, monkeypatch, capsys):
