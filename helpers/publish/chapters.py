@@ -29,6 +29,7 @@ MARK = "made by python -m helpers report"  # what tells our site and PDF from ot
 ASSETS = Path(__file__).parent / "assets"
 
 CAPTION_LINE = re.compile(r"^(?:Table)?: +(.+(?:\n(?!\s*\||\s*$).+)*)", re.MULTILINE)
+COMMAND = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")  # to a terminal: its title, the address of a link
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 # What a figure may be, best first, and what an image may be.
 FIGURES = {
@@ -110,11 +111,15 @@ class Chapter:
         return f"{self.page}-{slug(name)}"
 
 
-def first_line(text: object, length: int = 200) -> str:
-    """The first line of an error's message, without a terminal's colours."""
+def _uncoloured(text: str) -> str:
     from nbconvert.filters import strip_ansi
 
-    lines = CONTROL.sub("", strip_ansi(str(text).strip())).splitlines()
+    return CONTROL.sub("", strip_ansi(COMMAND.sub("", text)))
+
+
+def first_line(text: object, length: int = 200) -> str:
+    """The first line of an error's message, without a terminal's colours."""
+    lines = _uncoloured(str(text).strip()).splitlines()
     return lines[0][:length] if lines else ""
 
 
@@ -223,9 +228,7 @@ def _output(output, naming: dict, numbers: Counter[str]) -> Block | None:
 
 
 def _printed(text: str) -> Code | None:
-    from nbconvert.filters import strip_ansi
-
-    text = CONTROL.sub("", strip_ansi(text.replace("\r\n", "\n")))
+    text = _uncoloured(text.replace("\r\n", "\n"))
     return Code(text.rstrip(), shown=True) if text.strip() else None
 
 

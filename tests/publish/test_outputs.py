@@ -26,6 +26,9 @@ def blocks(folder, *outputs):
         (["10 %\r", "20 %\rdone\n", "more"], "done\nmore"),
         (["\x1b[31mred\x1b[0m\n", "\x1b[1;3", "2mgreen\x1b[0m"], "red\ngreen"),
         (["a\x00\x07b"], "ab"),
+        (["\x1b]8;;http://example.com\x07a\x1b]8;;\x07"], "a"),
+        (["\x1b]8;;http://example.com\x1b\\a\x1b]8;;\x1b\\b"], "ab"),
+        (["\x1b]0;title\x07", "a]0;b"], "a]0;b"),
     ],
 )
 def test_streams_are_joined_as_a_terminal_shows_them(printed, shown, tmp_path):
