@@ -2,8 +2,7 @@
 sparse copy of them, which shows what can be pruned. This file imports torch alone, so that it can be copied and used.
 
     from dessilbi import DessiLBI, param_groups
-    optimizer = DessiLBI(param_groups(model), lr=0.1, kappa=1, mu=20)
-    ...                                       # loss.backward(); optimizer.step(), as with any optimizer
+    optimizer = DessiLBI(param_groups(model), lr=0.1, kappa=1, mu=20)   # then step() as with any optimizer
     optimizer.gamma(model.conv.weight)        # the sparse copy: filters that are all zero are not needed
 
 With the loss f, rate α (`lr`), damping κ (`kappa`) and coupling ν (`mu`, as the authors' code calls it), a step is
