@@ -8,8 +8,6 @@ from nbformat.v4 import new_output
 from helpers.publish import build, chapters, paper
 from tests.publish.made import code, encoded, picture, result, stream, text, write
 
-DRAWN = "\x1b[1;31mred\x1b[0m \x1b[2K\x1b]8;;http://example.com\x07here\x07"
-
 
 def blocks(folder, *outputs):
     """What a cell's outputs become, without its code."""
