@@ -56,7 +56,7 @@ def _block(found: dict[str, dict], table: Callable) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    return Grid(pd.DataFrame(rows, columns=head), "").grid()
+    return Grid(pd.DataFrame(rows, columns=head), "").grid(str)  # cells are Markdown of ours
 
 
 def _steps(found: dict) -> str:

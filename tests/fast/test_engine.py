@@ -14,7 +14,7 @@ from torch._subclasses import FakeTensorMode
 
 from helpers import models, records
 from helpers.experiments import replace
-from helpers.fast import Engine, choose_engine, engine, fused, winograd
+from helpers.fast import Engine, build, choose_engine, engine, fused, winograd
 from helpers.training import Trainer
 from tests.fast.networks import images_for, networks, trained, two
 from tests.test_dessilbi import needs_compiler
@@ -102,7 +102,7 @@ def test_the_fastest_of_sound_engines_is_chosen(monkeypatch, emulated, fastest):
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
     def missing():
-        raise RuntimeError("needs a C++ compiler: none")
+        raise build.CompilerError("needs a C++ compiler: none")
 
     monkeypatch.setattr(fused, "kernel", missing)
     monkeypatch.setattr(winograd, "kernel", missing)

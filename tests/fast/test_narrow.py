@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers.fast import engine, fused, narrow
+from helpers.fast import build, engine, fused, narrow
 from tests.fast.networks import HOOKS, images_for, trained, two
 from tests.test_dessilbi import needs_compiler
 from tests.test_training import FUSED, LENET, begin
@@ -222,7 +222,7 @@ def test_so_are_other_layers(layers):
 
 def test_without_a_compiler_all_is(monkeypatch):
     def missing():
-        raise RuntimeError("needs a C++ compiler")
+        raise build.CompilerError("needs a C++ compiler")
 
     plain, changed = chain(2, 3)
     with monkeypatch.context() as patch:
