@@ -123,6 +123,8 @@ def leans(value: float, above: float = 0.0, below: float = math.inf) -> str:
 def together(verdicts: Iterable[str]) -> str:
     """The verdict on a claim of several parts: in part, if it holds for some; else that of the part that says most."""
     found = set(verdicts)
-    if UNMEASURED in found or len(found) == 1:
-        return UNMEASURED if UNMEASURED in found else found.pop()
+    if UNMEASURED in found or not found:
+        return UNMEASURED
+    if len(found) == 1:
+        return found.pop()
     return IN_PART if found & {HOLDS, IN_PART} else next(each for each in (FAILS, ONE_RUN, OPEN) if each in found)

@@ -114,3 +114,7 @@ def test_what_has_no_number_is_not_measured():
 ])  # fmt: skip
 def test_a_claim_of_parts_holds_in_part(parts, said):
     assert together(parts) == together(reversed(parts)) == said
+
+
+def test_a_claim_without_any_part_is_not_measured():
+    assert together([]) == UNMEASURED
