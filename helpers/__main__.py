@@ -237,14 +237,16 @@ def report(
     """Execute the notebooks from the records and write the HTML site, the PDF, the figures and the README's tables."""
     os.environ.setdefault("RECORDS_ONLY", "1")
     from helpers.publish import build
+    from helpers.publish.execute import a_home
     from helpers.show import overview
 
     notebooks, output, figures = _home(notebooks), _home(output), figures and _home(figures)
     # Other notebooks, records or budgets must not replace the repository's figures and tables.
     own = notebooks.resolve() == records.ROOT / "notebooks" and Store().folder.resolve() == records.ROOT / "results"
     own = own and not os.environ.get("REPORT_BUDGET")
-    for path in build.build(notebooks, output, figures=figures or (records.ROOT if own else output) / "figures"):
-        print(path)
+    with a_home():
+        made = build.build(notebooks, output, figures=figures or (records.ROOT if own else output) / "figures")
+    print(*made, sep="\n")
     if own:
         try:
             overview.rewrite()

@@ -2,7 +2,10 @@
 
 import asyncio
 import atexit
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,20 @@ def execute(notebooks: Path, output: Path, jobs: int | None = None) -> list[Path
     output.mkdir(parents=True, exist_ok=True)
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(_execute(sources, output, jobs or os.cpu_count() or 1))
+
+
+@contextlib.contextmanager
+def a_home() -> Iterator[None]:
+    """Jupyter and its kernels want a home for their files: a user without one gets a folder that goes away again."""
+    if os.path.expanduser("~") != "~":
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HOME"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
 
 
 class _Loop(asyncio.SelectorEventLoop):

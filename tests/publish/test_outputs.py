@@ -1,11 +1,13 @@
 """Outputs of cells are shown as Jupyter shows them, on the site and in print; what no font shows is named."""
 
+import os
 import subprocess
 
 import pytest
 from nbformat.v4 import new_output
 
 from helpers.publish import build, chapters, paper
+from helpers.publish.execute import a_home
 from tests.publish.made import code, encoded, picture, result, stream, text, write
 
 
@@ -97,3 +99,11 @@ def test_characters_without_a_glyph_are_named_in_one_line(tmp_path, capfd):
 def test_known_characters_need_no_word(tmp_path, capfd):
     paper.pdf(chapters.read([write(tmp_path / "a.ipynb", text("κ → ± “é” − ∞ ✓ `ν│`"))]), tmp_path, tmp_path)
     assert capfd.readouterr().err == ""
+
+
+def test_a_user_without_a_home_gets_one_for_the_while(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: os.environ.get("HOME", "~"))
+    with a_home():
+        assert os.path.isdir(os.environ["HOME"])
+    assert "HOME" not in os.environ
