@@ -237,8 +237,8 @@ def report(
     """Execute the notebooks from the records and write the HTML site, the PDF, the figures and the README's tables."""
     os.environ.setdefault("RECORDS_ONLY", "1")
     from helpers.publish import build
+    from helpers.publish import readme as readme_page
     from helpers.publish.execute import a_home
-    from helpers.show import overview
 
     notebooks, output, figures = _home(notebooks), _home(output), figures and _home(figures)
     # Other notebooks, records or budgets must not replace the repository's figures and tables.
@@ -248,25 +248,30 @@ def report(
         made = build.build(notebooks, output, figures=figures or (records.ROOT if own else output) / "figures")
     print(*made, sep="\n")
     if own:
-        try:
-            overview.rewrite()
-        except OSError as error:  # a checkout that is read-only has a report elsewhere all the same
-            print(f"{records.ROOT / 'README.md'} stays as it is: {error.strerror}", file=sys.stderr)
+        content = readme_page.blocks()
+        for path in readme_page.PAGES:
+            try:
+                readme_page.rewrite(path, content)
+            except OSError as error:  # a checkout that is read-only has a report elsewhere all the same
+                print(f"{path} stays as it is: {error.strerror}", file=sys.stderr)
 
 
 @app.command()
-def readme(path: Annotated[Path, typer.Argument(help="The README.")] = records.ROOT / "README.md") -> None:
-    """Bring the README's tables up to date with the records."""
-    from helpers.show import overview
+def readme(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Pages with markers, in place of the READMEs.")] = None,
+) -> None:
+    """Bring what the READMEs and docs show of the records up to date."""
+    from helpers.publish import readme as readme_page
 
-    path = _home(path)
-    if path.exists() and not (path.is_file() and path.stat().st_size < LARGEST_README):
-        raise records.RecordError(f"{path} is no regular file of text: name a README")
-    try:
-        changed = overview.rewrite(path)
-    except UnicodeDecodeError as error:
-        raise records.RecordError(f"{path} is no text in UTF-8 ({error.reason}): name a README") from None
-    print(f"{path} is {'rewritten' if changed else 'up to date'}")
+    content = readme_page.blocks()
+    for path in map(_home, paths or readme_page.PAGES):
+        if path.exists() and not (path.is_file() and path.stat().st_size < LARGEST_README):
+            raise records.RecordError(f"{path} is no regular file of text: name a README")
+        try:
+            changed = readme_page.rewrite(path, content)
+        except UnicodeDecodeError as error:
+            raise records.RecordError(f"{path} is no text in UTF-8 ({error.reason}): name a README") from None
+        print(f"{path} is {'rewritten' if changed else 'up to date'}")
 
 
 def _home(path: Path) -> Path:

@@ -1,20 +1,18 @@
 """The whole report at a glance: each table's headline row, how complete the records are, the README's tables. It reads
 records, and must never change anything but what stands between the README's own markers."""
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from helpers import experiments, records
 from helpers.experiments import AUTHORS_PRUNED, REPORTED_PRUNED, SECTIONS
-from helpers.records import ROOT, Record, RecordError, Store
-from helpers.show import claims, filters
+from helpers.records import Record
+from helpers.show import filters
 from helpers.show.comparison import Comparison, Report, Row
 from helpers.show.grid import Grid, Links, cells
-from helpers.show.text import counted, missing, plain_words, signed
+from helpers.show.text import missing, signed
 
 NEAR, APART = 2.0, 5.0  # points between ours and the report's
 READINGS = "readings"  # the section of candidates, in no table of the report
@@ -179,47 +177,3 @@ def progress_table(frame: pd.DataFrame) -> Grid:
     })  # fmt: skip
     caption = "Rows and runs with a record, the hours they took, an estimate for the rest on one core, and its command."
     return Grid(frame, caption, texts, left=("command",))
-
-
-# ------------------------------------------------------------------------------------------ the README
-
-
-def blocks(store: Store | None = None) -> dict[str, str]:
-    """What the README shows from records, as Markdown, by the name of its markers."""
-    report = Report(store, "paper")
-    return {
-        "results": _results(headlines(report)),
-        "sparse": sparse_table(report).grid(_in_readme),
-        "claims": claims.verdicts(claims.judge(report)).grid(),
-        "budgets": progress_table(progress(report)).grid(),
-    }
-
-
-def _in_readme(cell: str | Links) -> str:
-    return cell.markdown("notebooks") if isinstance(cell, Links) else plain_words(cell)
-
-
-def _results(found: list[Headline]) -> str:
-    measured = [each for each in found if each.row]
-    waiting = "" if measured == found else f"No record yet of {counted(len(found) - len(measured), 'headline row')}."
-    return "\n\n".join(filter(None, (headline_table(measured).grid(_in_readme) if measured else "", waiting)))
-
-
-def filled(text: str, content: Mapping[str, str]) -> str:
-    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced; RecordError if none."""
-    for name, block in content.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise RecordError(f"no markers <!-- {name} --> … <!-- /{name} -->: put them where the table is to stand")
-        text = pattern.sub(lambda match, block=block: match[1] + block + match[2], text)
-    return text
-
-
-def rewrite(readme: Path = ROOT / "README.md", store: Store | None = None) -> bool:
-    """Brings the tables of `readme` up to date; gives whether that changed it."""
-    content = readme.read_bytes().decode()
-    before = content.replace("\r\n", "\n")
-    after = filled(before, blocks(store))
-    if after != before:
-        records.put(readme, after.replace("\n", "\r\n" if "\r\n" in content else "\n").encode())
-    return after != before

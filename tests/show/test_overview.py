@@ -93,15 +93,8 @@ def test_a_reported_score_within_the_seeds_is_expected():
     assert overview.all_rows(Report(made.Kept(*found), "paper"))["expected"].tolist() == [True]
 
 
-def test_the_readme_leaves_out_what_has_no_record_and_says_so(some):
-    results = overview._results(overview.headlines(some))
-    place = "notebooks/01_basic_network.ipynb#tab-1-2-batch-norm"
-    assert f"| [1.2 batch norm]({place}) | with | 75.00 ± 0.00 | 71.80 | +3.20 | 3 |" in results
-    assert "No record yet of 28 headline rows." in results
-
-
-def test_the_readme_shows_the_sparse_networks_after_what_is_stated(tmp_path):
-    head, _, stated, authors, *ours = overview.blocks(Store(tmp_path))["sparse"].splitlines()
+def test_the_sparse_networks_stand_after_what_is_stated(tmp_path):
+    head, _, stated, authors, *ours = overview.sparse_table(Report(Store(tmp_path), "paper")).grid().splitlines()
     assert "90\N{NO-BREAK SPACE}% pruned" in head
     assert stated.startswith("| the report | 97.06 | 89.25 | – | – |") and "98.61 | 98.55 | 97.85 | 93.40" in authors
     assert len(ours) == 6 and [line.split(" | ")[0] for line in ours][-2:] == [

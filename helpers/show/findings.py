@@ -1,0 +1,195 @@
+"""What came of it: five findings and a table of eight claims, as the README and the overview tell them, in English and
+in Chinese. Numbers come from records; the words are written here, for the verdicts in `PRESUMED`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from helpers.experiments import REPORTED_PRUNED
+from helpers.records import FAILS, HOLDS, IN_PART, ONE_RUN, OPEN, UNMEASURED
+from helpers.show import bands, claims, filters
+from helpers.show.comparison import Report
+from helpers.show.grid import Grid
+from helpers.show.text import NORMED, PLAIN, Points
+
+TWICE_IN_TWENTY = 1.96 * 2**0.5  # standard deviations of one run: two single runs differ by more in one case of twenty
+
+# The claims of the table, by their first words, and the verdicts for which its sentences were written. A test compares
+# them with the records: where a verdict has changed, the words here want to be read again.
+PRESUMED = {
+    "1.3 Dropout": FAILS,
+    "1.6 ReLU": HOLDS,
+    "1.9 Crop": HOLDS,
+    "2.1 Batch norm": IN_PART,
+    "2.4 With batch norm": ONE_RUN,
+    "3.1 Up to": IN_PART,
+    "3.2 Adam": f"{OPEN} {claims.DAGGER}",
+}
+FINAL = "the final network"  # the line of the table that is a score, not a claim
+ORDER = ("1.3 Dropout", "1.6 ReLU", "1.9 Crop", FINAL, "2.1 Batch norm", "2.4 With batch norm", "3.1 Up to", "3.2 Adam")
+
+ENGLISH = {
+    "columns": ("claim", "report", "ours", "verdict", "why"),
+    "caption": "The report's main claims. Differences are in points of test accuracy, with their 95 % interval.",
+    "findings": (
+        "**A single run proves little.** The report finds one loss {loss.reported:.2f} points better than another that "
+        "is the same function. Two runs of that network, alike but for their seed, differ by {noise:.1f} points or "
+        "more in one case of twenty. With three seeds, the verdicts on the report's {count} claims are: {tally}.",
+        "**Augmentation, batch norm and ReLU matter; most other choices don't.** Crops and flips bring the ResNet9 "
+        "{crops} points. ReLU is {relu} points above tanh in the small network, which at the report's rate comes apart "
+        "without batch norm. Dropout, the report's largest gain ({dropout.reported}), changes {dropout}.",
+        "**Batch norm makes VGG-A easier to train: {vgg} points** (report: {vgg.reported}). Over four learning rates "
+        "the loss varies half as much with it. That the loss becomes smoother we don't see: along one and the same "
+        "step, effective β is {along:.2f} times as large with batch norm.",
+        "**DessiLBI finds the filters that a network needs, but not in the report's setting.** There {empty:.0f} of "
+        "120 filters enter its sparse copy of the weights, and what is pruned is what is small. With larger steps, "
+        "and κ and ν set for them, {support:.0f} filters are enough: pruned to a tenth, without further training, the "
+        "layer still gives {kept} %; after SGD, {lost} %.",
+        "**Whether Adam improves DessiLBI can't be told at the report's rates.** There its sparse copy stays empty, "
+        "which makes it AdamW under another name; and at the rate reported for CIFAR-10, {dead} of {runs} runs fail "
+        "to train.",
+    ),
+    "lines": {
+        "1.3 Dropout": (
+            "1.3 Dropout of 0.3 raises accuracy", "{dropout.reported}", "{dropout}",
+            "Our network without dropout is {bare} points from the report's: the gain was from a low start.",
+        ),
+        "1.6 ReLU": (
+            "1.6 ReLU is better than tanh, by far", "{relu.reported}", "{relu}",
+            "Our tanh ends {tanh} points from the report's.",
+        ),
+        "1.9 Crop": (
+            "1.9 Augmentation raises accuracy", "{crops.reported}", "{crops}",
+            "Training accuracy ends at {seen:.0f} % in place of {learned:.0f} %: fewer images are learned by heart.",
+        ),
+        FINAL: (
+            "1.9 The final ResNet9", "{final.reported} %", "{final.accuracy} %",
+            "Ours stops in the middle of its rate's cycle; near the lowest rate, after epoch {top}, validation "
+            "accuracy is {high:.1f} %.",
+        ),
+        "2.1 Batch norm": (
+            "2.1 Batch norm raises VGG-A's accuracy, and it rises faster", "{vgg.reported}", "{vgg}",
+            "It is higher; whether it rises faster, three seeds don't tell.",
+        ),
+        "2.4 With batch norm": (
+            "2.4 With batch norm effective β is smaller", "–", "{beta:.2f} ×",
+            "One run a rate; and along one step it is the larger one, {along:.2f} ×.",
+        ),
+        "3.1 Up to": (
+            "3.1 A third of a layer's filters can go; beyond, accuracy falls fast", "{fall_reported} at 60 %",
+            "{fall} at 60 %", "A third costs nothing; at 60 % the seeds lie far apart.",
+        ),
+        "3.2 Adam": (
+            "3.2 Adam raises DessiLBI's accuracy", "{adam.reported}, {deep_reported}", "{adam}, {deep} †",
+            "The sparse copy stays empty: Adam alone is at work.",
+        ),
+    },
+}  # fmt: skip
+
+CHINESE = {
+    "columns": ("论断", "原报告", "本仓库", "判定", "原因"),
+    "caption": "原报告的主要论断。差值以测试准确率的百分点计，方括号内为 95 % 置信区间。",
+    "findings": (
+        "**单次运行说明不了什么。** 原报告发现一种损失函数比另一种高 {loss.reported:.2f} 个百分点，而两者其实是同一个"
+        "函数。该网络仅随机种子不同的两次运行，每二十次中就有一次相差 {noise:.1f} 个百分点以上。用三个种子重复之"
+        "后，原报告 {count} 条论断的判定为：{tally}。",
+        "**数据增广、批归一化和 ReLU 起作用，其余选择大多不起作用。** 随机裁剪与翻转使 ResNet9 提高 {crops} 个百"
+        "分点；在小网络中 ReLU 比 tanh 高 {relu}，而没有批归一化时它在原报告的学习率下训练会崩溃。Dropout 是原报"
+        "告中最大的收益（{dropout.reported}），在这里只带来 {dropout}。",
+        "**批归一化使 VGG-A 更容易训练：{vgg} 个百分点**（原报告：{vgg.reported}）。在四种学习率之间，损失的变化"
+        "幅度减半。但我们没有看到损失曲面变得更平滑：沿同一步方向，有批归一化时的等效 β 是没有时的 {along:.2f} 倍"
+        "。",
+        "**DessiLBI 能找出网络需要的卷积核，但不是在原报告的设置下。** 在那里 120 个卷积核中有 {empty:.0f} 个进入"
+        "它的稀疏副本，剪枝只是按大小进行。步长更大、κ 与 ν 与之匹配时，{support:.0f} 个卷积核就够了：剪到十分之"
+        "一且不再训练，准确率仍为 {kept} %，而 SGD 的网络为 {lost} %。",
+        "**在原报告的学习率下，无法判断 Adam 是否改进了 DessiLBI。** 那里的稀疏副本始终为空，它不过是换了名字的 A"
+        "damW；而在原报告给出的 CIFAR-10 学习率下，{runs} 次运行中有 {dead} 次训练失败。",
+    ),
+    "lines": {
+        "1.3 Dropout": ("1.3 Dropout 0.3 提高准确率", "{dropout.reported}", "{dropout}",
+                        "我们不用 dropout 的网络与原报告相差 {bare} 个百分点：原来的收益来自偏低的起点。"),
+        "1.6 ReLU": ("1.6 ReLU 远好于 tanh", "{relu.reported}", "{relu}", "我们的 tanh 与原报告相差 {tanh} 个百分点。"),
+        "1.9 Crop": ("1.9 数据增广提高准确率", "{crops.reported}", "{crops}",
+                     "训练准确率最终为 {seen:.0f} % 而不是 {learned:.0f} %：被死记的图像更少。"),
+        FINAL: ("1.9 最终的 ResNet9", "{final.reported} %", "{final.accuracy} %",
+                "我们的运行停在学习率周期的中间；在第 {top} 轮、学习率接近最低时，验证准确率为 {high:.1f} %。"),
+        "2.1 Batch norm": ("2.1 批归一化提高 VGG-A 的准确率，且上升更快", "{vgg.reported}", "{vgg}",
+                           "准确率更高；是否上升更快，三个种子还看不出来。"),
+        "2.4 With batch norm": ("2.4 有批归一化时等效 β 更小", "–", "{beta:.2f} ×",
+                                "每种学习率只有一次运行；沿同一步方向它反而更大，{along:.2f} ×。"),
+        "3.1 Up to": ("3.1 一层中三分之一的卷积核可以剪去；再多则准确率骤降", "60 % 时 {fall_reported}",
+                      "60 % 时 {fall}", "剪去三分之一没有损失；剪去 60 % 时各种子差别很大。"),
+        "3.2 Adam": ("3.2 Adam 提高 DessiLBI 的准确率", "{adam.reported}，{deep_reported}", "{adam}，{deep} †",
+                     "稀疏副本为空：起作用的只是 Adam。"),
+    },
+    "verdicts": {HOLDS: "成立", FAILS: "不成立", IN_PART: "部分成立", OPEN: "未决", ONE_RUN: "未决（仅一次运行）",
+                 UNMEASURED: "尚无记录", ", ": "，"},
+}  # fmt: skip
+
+
+def numbers(report: Report) -> dict[str, Any]:
+    """Every number that the sentences cite, by the name that they cite it by; MISSING where there is no record."""
+    losses, norm, dropout = report["1.4 loss"], report["1.2 batch norm"], report["1.3 dropout after each conv"]
+    activations, augmentation = report["1.6 activation"], report["1.9 augmentation"]
+    accuracy, optimizers = report["2.1 accuracy"], report["3.1 optimizer"]
+    others = report["3.1 other ways to sparse filters"]
+    mnist, cifar, final = report["3.2 MNIST"], report["3.2 CIFAR-10"], report["1.9 final"]["final"]
+    top, stated = final.argmax("validation_accuracy"), REPORTED_PRUNED["conv3"]
+    learned, seen = (100 * row.last("train_accuracy") for row in augmentation.values())
+    sparse, dense = (filters.Pruned(others[label]) for label in ("DessiLBI", "SGD"))
+    judged = claims.judge(report)
+    return {
+        "count": len(judged), "tally": claims.tally(judged), "loss": losses.gap("NLL", "cross-entropy"),
+        "noise": TWICE_IN_TWENTY * losses.spread("NLL").std,
+        "relu": activations.gap("ReLU", "tanh"), "tanh": activations["tanh"].difference,
+        "dropout": dropout.gap("0.3", "0"), "bare": norm["with"].difference,
+        "crops": augmentation.gap("crop + flip + normalisation", "none"), "learned": learned, "seen": seen,
+        "final": final, "top": top, "high": 100 * final.at("validation_accuracy", top),
+        "vgg": accuracy.gap(NORMED, PLAIN), **_smoothness(report),
+        "empty": filters.support_size(optimizers["DessiLBI"]), "support": filters.support_size(others["DessiLBI"]),
+        "kept": sparse.at(0.9), "lost": dense.at(0.9),
+        "fall": Points(-filters.Pruned(optimizers["DessiLBI"]).cost(0.6)),
+        "fall_reported": Points(100 * (stated[0.6] - stated[0.0])),
+        "adam": mnist.gap("with Adam", "without"), "deep": cifar.gap(claims.USUAL, "without"),
+        "deep_reported": cifar.gap("with Adam", "without").reported,
+        "dead": cifar["with Adam"].failed, "runs": cifar["with Adam"].n,
+        "verdicts": verdicts(judged) | {FINAL: f"{final.difference}"},
+    }  # fmt: skip
+
+
+def _smoothness(report: Report) -> dict[str, Any]:
+    """Effective β with batch norm over that without: of the band over the rates, and along one step."""
+    rows = report["2.2 loss landscape"]
+    rates = bands.networks(rows.table, rows)
+    band = bands.over(bands.both(rates, report.store, "smoothness"), "middle")
+    step = bands.over(bands.along(rates, report.store, "lr 0.001")["effective β"], "middle")
+    return {"beta": 1 / band, "along": 1 / step}
+
+
+def findings(known: dict[str, Any], words: dict[str, Any] = ENGLISH) -> list[str]:
+    """The findings as sentences in Markdown; `known`: what `numbers` gives."""
+    known = known | {"tally": _translated(known["tally"], words)}
+    return [each.format(**known) for each in words["findings"]]
+
+
+def table(known: dict[str, Any], words: dict[str, Any] = ENGLISH) -> Grid:
+    """The eight lines: claim, the report's number, ours, verdict, why."""
+    lines = []
+    for name in ORDER:
+        claim, theirs, ours, why = (each.format(**known) for each in words["lines"][name])
+        lines.append((claim, theirs, ours, _translated(known["verdicts"][name], words), why))
+    return Grid(pd.DataFrame(lines, columns=words["columns"]), words["caption"], left=words["columns"])
+
+
+def verdicts(judged: Sequence[claims.Judgement]) -> dict[str, str]:
+    """The verdicts on the claims of the table, by the names in PRESUMED."""
+    found = {f"{each.section} {each.claim}": each.shown for each in judged}
+    return {name: next(shown for words, shown in found.items() if words.startswith(name)) for name in PRESUMED}
+
+
+def _translated(text: str, words: dict[str, Any]) -> str:
+    """Verdicts in the language of `words`; the longer first, as some hold others."""
+    for verdict, meant in sorted(words.get("verdicts", {}).items(), key=lambda pair: -len(pair[0])):
+        text = text.replace(verdict, meant)
+    return text
