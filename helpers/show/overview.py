@@ -1,97 +1,24 @@
-"""The whole report at a glance: each table's headline row, how complete the records are, the README's tables. It reads
-records, and must never change anything but what stands between the README's own markers."""
+"""The whole report at a glance: its rows beside ours, what they cost, how complete the records are. It reads records,
+and changes nothing."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import pandas as pd
 
 from helpers import experiments, records
-from helpers.experiments import AUTHORS_PRUNED, REPORTED_PRUNED, SECTIONS
+from helpers.experiments import SECTIONS
 from helpers.records import Record
-from helpers.show import filters
-from helpers.show.comparison import Comparison, Report, Row
-from helpers.show.grid import Grid, Links, cells
+from helpers.show.comparison import Comparison, Report
+from helpers.show.grid import Grid
 from helpers.show.text import missing, signed
 
 NEAR, APART = 2.0, 5.0  # points between ours and the report's
 READINGS = "readings"  # the section of candidates, in no table of the report
 
-# The rows that stand for those tables that aren't about the highest accuracy of the whole network.
-MEANT = {
-    "3.1 optimizer": "DessiLBI",
-    "3.1 what each change brings": "+ κ 60, ν 4, decay, pretrained",
-    "3.1 around 200 epochs": "+ 200 epochs",
-    "3.1 weaker pulls": "κ 60, ν 4",
-    "3.1 other ways to sparse filters": "DessiLBI",
-    "3.1 winning ticket": "early support",
-}
-
-# ------------------------------------------------------------------------------------------ headline rows
-
-
-class Headline(NamedTuple):
-    """The row that stands for a table."""
-
-    rows: Comparison
-    row: Row
-
-    @property
-    def home(self) -> str:
-        """Where the table stands: "notebook.ipynb#label"."""
-        return f"{self.rows.table.notebook}.ipynb#{self.rows.table.anchor}"
-
 
 def shown(report: Report) -> list[Comparison]:
     """Every table of the report's sections, in their order."""
     return [rows for number in SECTIONS if number != READINGS for rows in report.section(number).values()]
-
-
-def headlines(report: Report) -> list[Headline]:
-    """The headline row of each table, in the report's order."""
-    return [Headline(rows, rows[headline_row(rows)]) for rows in shown(report)]
-
-
-def headline_row(rows: Comparison) -> str:
-    """The row in MEANT, or the one with the report's highest score; of a table that is ours, the best on validation."""
-    if rows.table.title in MEANT:
-        return MEANT[rows.table.title]
-    stated = {label: row.reported for label, row in rows.items() if not missing(row.reported)}
-    first = next(iter(rows))
-    return max(stated, key=stated.get) if stated else getattr(rows.best or rows[first], "label", first)
-
-
-def headline_table(found: list[Headline]) -> Grid:
-    """Each table's headline row: ours beside the report's, with a link to the notebook."""
-    frame = pd.DataFrame([{
-        "table": each.rows.table.title, "row": each.row.label, "accuracy": float(each.row.accuracy),
-        "reported": float(each.row.reported), "difference": float(each.row.difference), "n": each.row.n,
-    } for each in found])  # fmt: skip
-    texts = pd.DataFrame({
-        "table": cells([Links(((title, each.home),), title) for title, each in zip(frame["table"], found)]),
-        "row": frame["row"],
-        "ours (%)": [f"{each.row.accuracy}" for each in found],
-        "report (%)": [f"{each.row.reported}" for each in found],
-        "difference": [f"{each.row.difference}" for each in found],
-        "n": frame["n"].astype(str),
-    })  # fmt: skip
-    caption = (
-        "One row of each table: ours (mean ± standard deviation over n seeds), the report's, the difference in points"
-    )
-    return Grid(frame, f"{caption} in points.", texts, left=("row",))
-
-
-def sparse_rows(report: Report) -> dict[str, Row]:
-    """The ways to sparse filters that are compared at one length, and DessiLBI in our sparsest and our best setting."""
-    changes, others = report["3.1 what each change brings"], report["3.1 other ways to sparse filters"]
-    ours = (MEANT[title] for title in ("3.1 around 200 epochs", "3.1 what each change brings"))
-    return {**others, **{f"DessiLBI, {label.removeprefix('+ ')}": changes[label] for label in ours}}
-
-
-def sparse_table(report: Report) -> Grid:
-    """How much of LeNet's conv3 can go: the report, the authors' network, and ours."""
-    stated = {"the report": REPORTED_PRUNED["conv3"], "the authors' network": AUTHORS_PRUNED}
-    return filters.sizes_kept(sparse_rows(report), stated=stated, eliminated=(0.9,))
 
 
 def all_rows(report: Report) -> pd.DataFrame:

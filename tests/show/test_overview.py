@@ -6,7 +6,7 @@ import pytest
 
 from helpers import experiments
 from helpers.experiments import SECTIONS
-from helpers.records import ROOT, Store
+from helpers.records import ROOT
 from helpers.show import overview
 from helpers.show.comparison import Report
 from tests import made
@@ -26,44 +26,16 @@ def some():
     return report(NORM, {"with": 0.75, "without": 0.70})
 
 
-def headline(report, title):
-    return next(each for each in overview.headlines(report) if each.rows.table.title == title)
-
-
-def test_a_headline_is_the_row_with_the_reports_highest_score(some):
-    empty = headline(some, "1.3 dropout after each conv")
-    assert empty.row.label == "0.3" and not empty.row
-    row = headline(some, "1.2 batch norm").row
-    assert (row.label, float(row.accuracy), row.n) == ("with", pytest.approx(0.75), 3)
-    assert float(row.difference) == pytest.approx(75 - 71.8)
-
-
-def test_a_table_of_ours_shows_its_best_on_validation():
-    found = report(SECTIONS["1.9"]["other activations and losses"], {"tanh": 0.9, "ReLU": 0.8})
-    assert headline(found, "1.9 other activations and losses").row.label == "tanh"
-
-
-def test_a_table_meant_for_one_row_shows_it(some):
-    assert all(row in some[title] for title, row in overview.MEANT.items())
-    assert headline(some, "3.1 winning ticket").row.label == "early support"
-
-
 def test_readings_are_no_part_of_the_overview(some):
     assert "readings" not in {rows.table.section for rows in overview.shown(some)}
     assert list(overview.progress(some)["section"]) == ["1", "1.9", "2", "3.1", "3.2"]
 
 
 def test_every_table_stands_where_it_says():
-    for each in overview.headlines(Report(made.Kept())):
-        name, _, label = each.home.partition("#")
-        cells = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))["cells"]
-        assert [cell["metadata"].get("label") for cell in cells].count(label) == 1, each.home
-
-
-def test_the_headline_table_leads_to_the_notebook(some):
-    page = overview.headline_table(overview.headlines(some))._repr_html_()
-    assert '<a href="01_basic_network.ipynb#tab-1-2-batch-norm">1.2 batch norm</a>' in page
-    assert "75.00 ± 0.00" in page
+    for rows in overview.shown(Report(made.Kept())):
+        text = (ROOT / "notebooks" / f"{rows.table.notebook}.ipynb").read_text(encoding="utf-8")
+        labels = [cell["metadata"].get("label") for cell in json.loads(text)["cells"]]
+        assert labels.count(rows.table.anchor) == 1, rows.table.title
 
 
 def test_progress_counts_rows_runs_and_hours(some):
@@ -91,12 +63,3 @@ def test_a_reported_score_within_the_seeds_is_expected():
         made.record(experiments.reseed(NORM["with"], seed), score) for seed, score in enumerate((0.71, 0.72, 0.73))
     ]
     assert overview.all_rows(Report(made.Kept(*found), "paper"))["expected"].tolist() == [True]
-
-
-def test_the_sparse_networks_stand_after_what_is_stated(tmp_path):
-    head, _, stated, authors, *ours = overview.sparse_table(Report(Store(tmp_path), "paper")).grid().splitlines()
-    assert "90\N{NO-BREAK SPACE}% pruned" in head
-    assert stated.startswith("| the report | 97.06 | 89.25 | – | – |") and "98.61 | 98.55 | 97.85 | 93.40" in authors
-    assert len(ours) == 6 and [line.split(" | ")[0] for line in ours][-2:] == [
-        "| DessiLBI, 200 epochs", "| DessiLBI, κ 60, ν 4, decay, pretrained",
-    ]  # fmt: skip
