@@ -238,7 +238,7 @@ def report(
     os.environ.setdefault("RECORDS_ONLY", "1")
     from helpers.publish import build
     from helpers.publish.execute import a_home
-    from helpers.show import overview
+    from helpers.publish.readme import rewrite
 
     notebooks, output, figures = _home(notebooks), _home(output), figures and _home(figures)
     # Other notebooks, records or budgets must not replace the repository's figures and tables.
@@ -249,7 +249,7 @@ def report(
     print(*made, sep="\n")
     if own:
         try:
-            overview.rewrite()
+            rewrite()
         except OSError as error:  # a checkout that is read-only has a report elsewhere all the same
             print(f"{records.ROOT / 'README.md'} stays as it is: {error.strerror}", file=sys.stderr)
 
@@ -257,13 +257,13 @@ def report(
 @app.command()
 def readme(path: Annotated[Path, typer.Argument(help="The README.")] = records.ROOT / "README.md") -> None:
     """Bring the README's tables up to date with the records."""
-    from helpers.show import overview
+    from helpers.publish.readme import rewrite
 
     path = _home(path)
     if path.exists() and not (path.is_file() and path.stat().st_size < LARGEST_README):
         raise records.RecordError(f"{path} is no regular file of text: name a README")
     try:
-        changed = overview.rewrite(path)
+        changed = rewrite(path)
     except UnicodeDecodeError as error:
         raise records.RecordError(f"{path} is no text in UTF-8 ({error.reason}): name a README") from None
     print(f"{path} is {'rewritten' if changed else 'up to date'}")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Polygon
 from torch import nn
 
-from helpers.show.curves import closed
+from helpers.show.curves import WIDTH, closed
 
 # Colours that colour-blind readers tell apart; each also has a lightness of its own, for grey print.
 COLOURS = {
@@ -132,10 +132,10 @@ def blocks(model: nn.Module, input_shape: tuple[int, ...]) -> Figure:
     """
     placed = place(layers(model, input_shape))
     tallest = max((block.height + block.slant) / 2 for block in placed)
-    limits = {"xlim": (placed[0].front[0] - 0.3, placed[-1].end + 0.3), "ylim": (-tallest - 1.1, tallest + 0.2)}
-    width, height = (high - low for low, high in limits.values())
-    figure = plt.figure(figsize=(width, height), layout="none")
-    ax = figure.add_axes((0, 0, 1, 1), **limits)
+    left, right, bottom, top = placed[0].front[0] - 0.3, placed[-1].end + 0.3, -tallest - 1.1, tallest + 0.2
+    room = max(0, WIDTH - (right - left)) / 2  # for the legend
+    figure, ax = plt.subplots(figsize=(right - left + 2 * room, top - bottom), layout="constrained")
+    ax.set(xlim=(left - room, right + room), ylim=(bottom, top), aspect="equal")
     ax.set_axis_off()
     for before, block in pairwise([None, *placed]):  # what is farther right covers what is farther left
         if before and block.start > before.end:
@@ -226,4 +226,12 @@ def _legend(ax: Axes, placed: list[Block]) -> None:
     found = [block.layer for block in placed if block.layer.kind not in ("input", "add")]
     kinds = {layer.text if layer.kind in (*ATTACHED, "other") else layer.kind: layer.kind for layer in found}
     handles = [Patch(label=label, **_look(kind)) for label, kind in kinds.items()]
-    ax.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=8, frameon=False, columnspacing=1.6)
+    ax.legend(
+        handles=handles,
+        loc="lower center",
+        ncols=len(handles),
+        fontsize=8,
+        frameon=False,
+        handlelength=1.4,
+        columnspacing=1.4,
+    )

@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from helpers import experiments
+from helpers.publish import readme
 from helpers.records import ROOT, RecordError, Store
-from helpers.show import overview
+from helpers.show import Report
+from tests import made
 
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh.md"
 
 
 def test_its_tables_are_up_to_date():
     text = README.read_text(encoding="utf-8")
-    fresh = overview.filled(text, overview.blocks(Store(ROOT / "results")))
+    fresh = readme.filled(text, readme.blocks(Store(ROOT / "results")))
     assert text == fresh, "run `python -m helpers readme`"
 
 
@@ -76,14 +78,14 @@ MARKERS = ("results", "sparse", "claims", "budgets")
 
 def test_a_readme_without_markers_is_refused():
     with pytest.raises(RecordError, match="<!-- results -->"):
-        overview.filled("no markers", {"results": "x"})
+        readme.filled("no markers", {"results": "x"})
 
 
 def test_rewriting_fills_the_markers_and_nothing_else(tmp_path, store):
     path = tmp_path / "README.md"
     names = MARKERS
     path.write_text("a\n" + "b\n".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in names) + "c")
-    assert overview.rewrite(path, store) and not overview.rewrite(path, store)
+    assert readme.rewrite(path, store) and not readme.rewrite(path, store)
     text = path.read_text()
     assert "old" not in text and "<!-- /results -->\nb\n<!-- sparse -->\n|  | dense |" in text
     assert text.startswith("a\n<!-- results -->\nNo record yet") and text.endswith("|\n<!-- /budgets -->\nc")
@@ -93,7 +95,7 @@ def test_rewriting_keeps_the_kind_of_line_ends(tmp_path, store):
     path = tmp_path / "README.md"
     names = MARKERS
     path.write_bytes(b"a\r\n" + b"".join(f"<!-- {name} -->\r\nold\r\n<!-- /{name} -->\r\n".encode() for name in names))
-    assert overview.rewrite(path, store) and not overview.rewrite(path, store)
+    assert readme.rewrite(path, store) and not readme.rewrite(path, store)
     assert path.read_bytes().count(b"\r\n") == path.read_bytes().count(b"\n") > 10
 
 
@@ -107,5 +109,23 @@ def test_a_readme_that_cannot_be_written_is_left_as_it_was(tmp_path, store, monk
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        overview.rewrite(path, store)
+        readme.rewrite(path, store)
     assert path.read_text() == text and [*tmp_path.iterdir()] == [path]
+
+
+def test_it_leaves_out_what_has_no_record_and_says_so():
+    rows = experiments.SECTIONS["1"]["1.2 batch norm"]
+    found = [made.record(run, accuracy) for run, accuracy in zip(rows.values(), (0.70, 0.75))]
+    results = readme.results(Report(made.Kept(*found), "paper"))
+    place = "notebooks/01_basic_network.ipynb#tab-1-2-batch-norm"
+    assert f"| [1.2 batch norm]({place}) | with | 75.00 | 71.80 | +3.20 | 1 |" in results
+    assert "No record yet of 28 headline rows." in results
+
+
+def test_it_shows_the_sparse_networks_after_what_is_stated(tmp_path):
+    head, _, stated, authors, *ours = readme.blocks(Store(tmp_path))["sparse"].splitlines()
+    assert "90\N{NO-BREAK SPACE}% pruned" in head
+    assert stated.startswith("| the report | 97.06 | 89.25 | – | – |") and "98.61 | 98.55 | 97.85 | 93.40" in authors
+    assert len(ours) == 6 and [line.split(" | ")[0] for line in ours][-2:] == [
+        "| DessiLBI, 200 epochs", "| DessiLBI, κ 60, ν 4, decay, pretrained",
+    ]  # fmt: skip

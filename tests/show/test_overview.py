@@ -1,12 +1,14 @@
 """The report at a glance, on records made up here with numbers worked out by hand."""
 
+import itertools
 import json
 
+import pandas as pd
 import pytest
 
 from helpers import experiments
 from helpers.experiments import SECTIONS
-from helpers.records import ROOT, Store
+from helpers.records import ROOT
 from helpers.show import overview
 from helpers.show.comparison import Report
 from tests import made
@@ -27,25 +29,25 @@ def some():
 
 
 def headline(report, title):
-    return next(each for each in overview.headlines(report) if each.rows.table.title == title)
+    return next(row for rows, row in overview.headlines(report) if rows.table.title == title)
 
 
 def test_a_headline_is_the_row_with_the_reports_highest_score(some):
     empty = headline(some, "1.3 dropout after each conv")
-    assert empty.row.label == "0.3" and not empty.row
-    row = headline(some, "1.2 batch norm").row
+    assert empty.label == "0.3" and not empty
+    row = headline(some, "1.2 batch norm")
     assert (row.label, float(row.accuracy), row.n) == ("with", pytest.approx(0.75), 3)
     assert float(row.difference) == pytest.approx(75 - 71.8)
 
 
 def test_a_table_of_ours_shows_its_best_on_validation():
     found = report(SECTIONS["1.9"]["other activations and losses"], {"tanh": 0.9, "ReLU": 0.8})
-    assert headline(found, "1.9 other activations and losses").row.label == "tanh"
+    assert headline(found, "1.9 other activations and losses").label == "tanh"
 
 
 def test_a_table_meant_for_one_row_shows_it(some):
     assert all(row in some[title] for title, row in overview.MEANT.items())
-    assert headline(some, "3.1 winning ticket").row.label == "early support"
+    assert headline(some, "3.1 winning ticket").label == "early support"
 
 
 def test_readings_are_no_part_of_the_overview(some):
@@ -54,10 +56,10 @@ def test_readings_are_no_part_of_the_overview(some):
 
 
 def test_every_table_stands_where_it_says():
-    for each in overview.headlines(Report(made.Kept())):
-        name, _, label = each.home.partition("#")
+    for link in overview.headline_table(overview.headlines(Report(made.Kept()))).frame["table"]:
+        name, _, label = link.to.partition("#")
         cells = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))["cells"]
-        assert [cell["metadata"].get("label") for cell in cells].count(label) == 1, each.home
+        assert [cell["metadata"].get("label") for cell in cells].count(label) == 1, link.to
 
 
 def test_the_headline_table_leads_to_the_notebook(some):
@@ -93,17 +95,39 @@ def test_a_reported_score_within_the_seeds_is_expected():
     assert overview.all_rows(Report(made.Kept(*found), "paper"))["expected"].tolist() == [True]
 
 
-def test_the_readme_leaves_out_what_has_no_record_and_says_so(some):
-    results = overview._results(overview.headlines(some))
-    place = "notebooks/01_basic_network.ipynb#tab-1-2-batch-norm"
-    assert f"| [1.2 batch norm]({place}) | with | 75.00 ± 0.00 | 71.80 | +3.20 | 3 |" in results
-    assert "No record yet of 28 headline rows." in results
+def test_a_run_that_stands_in_two_tables_counts_once(some):
+    rows = overview.all_rows(some, once=False)
+    assert len(rows) > len(overview.all_rows(some)) and not rows.duplicated(["table", "row"]).any()
 
 
-def test_the_readme_shows_the_sparse_networks_after_what_is_stated(tmp_path):
-    head, _, stated, authors, *ours = overview.blocks(Store(tmp_path))["sparse"].splitlines()
-    assert "90\N{NO-BREAK SPACE}% pruned" in head
-    assert stated.startswith("| the report | 97.06 | 89.25 | – | – |") and "98.61 | 98.55 | 97.85 | 93.40" in authors
-    assert len(ours) == 6 and [line.split(" | ")[0] for line in ours][-2:] == [
-        "| DessiLBI, 200 epochs", "| DessiLBI, κ 60, ν 4, decay, pretrained",
-    ]  # fmt: skip
+AGAINST = ["section", "table", "row", "accuracy", "reported"]
+
+
+def drawn(scores):
+    rows = pd.DataFrame(scores, columns=AGAINST)
+    return overview.against_report(rows.assign(difference=100 * (rows["accuracy"] - rows["reported"]))).axes[0]
+
+
+def test_rows_against_the_reports_name_what_is_far_off():
+    ax = drawn([("1", "1.2 t", "near", 0.75, 0.76), ("1", "1.2 t", "far", 0.7, 0.8), ("1", "1.2 t", "high", 0.9, 0.8),
+                ("1", "1.2 batch norm", "without", 0.6, 0.8), ("2", "2 t", "dead", 0.1, 0.7)])  # fmt: skip
+    names = {text.get_text(): text for text in ax.texts}
+    assert set(names) == {"dead: 10.0 ↓", "far", "high", "without (batch norm)"}
+    assert names["high"].get_position()[0] < 80 < names["far"].get_position()[0]  # away from the diagonal
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1", "2", "as reported"]
+
+
+def test_names_of_rows_side_by_side_do_not_overlap():
+    ax = drawn([("1", "t", "cyclic", 0.81, 0.9), ("1", "t", "final", 0.815, 0.91), ("1", "t", "one", 0.1, 0.7),
+                ("1", "t", "other", 0.1, 0.71)])  # fmt: skip
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 4 and not any(box.overlaps(other) for box, other in itertools.combinations(boxes, 2))
+
+
+def test_costs_show_each_row_on_both_axes_and_name_those_off_the_scale():
+    rows = pd.DataFrame({"table": ["a", "b", "b"], "row": ["x", "y", "stuck"], "accuracy": [0.7, 0.8, 0.1],
+                         "parameters": [10, 1_000_000, 10], "seconds_per_epoch": [1, 2, 3]})  # fmt: skip
+    left, right = overview.draw_costs(rows).axes
+    assert left.collections[0].get_offsets().tolist() == [[1e-5, 70], [1, 80]]
+    assert right.collections[0].get_offsets().tolist() == [[1, 70], [2, 80]]
+    assert left.get_title(loc="left") == "off the scale: stuck (10.0 %)"
