@@ -76,18 +76,19 @@ def farthest(found: Comparison) -> Any:
     return max((100 * np.abs(each).max() for each in apart), default=MISSING)
 
 
-def pruning_curves(found: Comparison, layers: str = "conv3") -> Figure:
-    """Accuracy against the share pruned: the report's, each seed of the chosen candidate, the others' means in grey."""
-    stated, (figure, ax) = REPORTED_PRUNED[layers], plt.subplots(figsize=(WIDTH, 3))
+def pruning_curves(found: Comparison) -> Figure:
+    """Accuracy against the share of conv3 pruned: the report's, each seed of the chosen candidate, means of the others
+    in grey."""
+    stated, (figure, ax) = REPORTED_PRUNED["conv3"], plt.subplots(figsize=(WIDTH, 3))
     at = [100 * share for share in stated]
     for label, row in found.items():
         candidate = label.split(": ")[0]
         if row.learned and candidate != found.table.reading.chosen:
-            ax.plot(at, 100 * _means(row, layers), color="0.7", lw=1, label="other candidates that train")
+            ax.plot(at, 100 * _means(row, "conv3"), color="0.7", lw=1, label="other candidates that train")
         elif row.learned:
-            ax.plot(at, 100 * _scores(row, layers).T, color=VERMILION, label=f"{candidate}, each seed")
+            ax.plot(at, 100 * _scores(row, "conv3").T, color=VERMILION, label=f"{candidate}, each seed")
     ax.plot(at, [100 * score for score in stated.values()], "kx", label="the report")
-    ax.set(xlabel=f"{layers} pruned (%)", ylabel="test accuracy (%)")
+    ax.set(xlabel="conv3 pruned (%)", ylabel="test accuracy (%)")
     legend(ax)
     return closed(figure)
 

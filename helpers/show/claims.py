@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from helpers import experiments, records
-from helpers.records import FAILS, HOLDS, ONE_RUN, OPEN, UNMEASURED, VERDICTS, Interval, Record
+from helpers.records import FAILS, HOLDS, ONE_RUN, OPEN, UNMEASURED, VERDICTS, Record
 from helpers.show import bands, filters, support
-from helpers.show.comparison import FAR, LITTLE, Comparison, Report, Row
+from helpers.show.comparison import FAR, LITTLE, Comparison, Gap, Report, Row, gap_of
 from helpers.show.ends import above
 from helpers.show.filters import CHEAP, DEAR
 from helpers.show.grid import Grid
-from helpers.show.text import MISSING, NORMED, PLAIN, counted, listed, missing, signed
+from helpers.show.text import MISSING, NORMED, PLAIN, counted, listed, missing
 
 DAGGER = "†"  # beside a verdict: the stated setting failed to train, and the nearest that trained was judged
 SWING = 2.0  # points of training accuracy between low and high rates: "widely"; a constant rate shows less than 0.5
@@ -35,7 +35,7 @@ class Part(NamedTuple):
     verdict: str
     words: str
 
-    def and_(self, words: str) -> "Part":
+    def adding(self, words: str) -> "Part":
         return self._replace(words=self.words + words)
 
 
@@ -76,11 +76,13 @@ class Judgement(NamedTuple):
 # ------------------------------------------------------------------------------------------ what rules say
 
 
-def between(name: str, gap: Any, above: float = 0.0, below: float = math.inf) -> Part:
-    """That a difference of two rows lies between two margins, in points."""
+def between(name: str, gap: Any, above: float = 0.0, below: float = math.inf, words: str = "{}") -> Part:
+    """That a `Gap` lies between two margins, in points or what else it is measured in; `words` are told of it."""
     if missing(gap):
         return Part(name, UNMEASURED, "not measured yet")
-    return _judged(name, gap.interval, gap.counts, above, below, f"{gap}")
+    verdict = gap.judge(above, below)
+    leaning = f", which speaks {records.leans(gap.value, above, below)} it" if verdict == ONE_RUN else ""
+    return Part(name, verdict, words.format(gap) + leaning)
 
 
 def higher(rows: Comparison, label: str, other: str) -> Part:
@@ -100,31 +102,17 @@ def no_gain(rows: Comparison, label: str, other: str) -> Part:
     return between(f"{label} no better than {other}", rows.gap(label, other), -math.inf, LITTLE)
 
 
-def measured(name: str, ours: Sequence[float], theirs: Sequence[float], above=0.0, below=math.inf) -> Part:
-    """That a number taken of each run of two rows differs between them by more than `above` and less than `below`."""
-    if not (len(ours) and len(theirs)):
-        return Part(name, UNMEASURED, "not measured yet")
-    found = records.difference(ours, theirs, records.pooled([ours, theirs]))
-    return _judged(name, found, (len(ours), len(theirs)), above, below, _interval(found))
+def measured(name: str, ours: Sequence[float], theirs: Sequence[float], *margins: float, words: str = "{}") -> Part:
+    """That a number taken of each run of two rows differs between them as `between` says."""
+    return between(name, gap_of(ours, theirs), *margins, words=words)
 
 
 def number(name: str, values: Sequence[float], above=-math.inf, below=math.inf, words: str = "{}") -> Part:
     """That a number taken of each run of one row lies between two limits."""
     if not len(values) or not np.isfinite(values).all():
-        return Part(name, UNMEASURED, "not measured yet")
+        return between(name, MISSING)
     found = records.average(values, records.pooled([values]))
-    return _judged(name, found, (len(values),), above, below, words.format(_interval(found)))
-
-
-def _judged(name: str, found: Interval, counts: Sequence[int], above: float, below: float, words: str) -> Part:
-    verdict = records.verdict(found, counts, above, below)
-    leaning = f", which speaks {records.leans(found.value, above, below)} it" if verdict == ONE_RUN else ""
-    return Part(name, verdict, words + leaning)
-
-
-def _interval(found: Interval) -> str:
-    whole = "" if math.isinf(found.low) else f" [{signed(found.low)}, {signed(found.high)}]"
-    return f"{signed(found.value)}{whole}"
+    return between(name, Gap(found, (len(values),)), above, below, words)
 
 
 def ratio_of_times(name: str, gap: Any, least: float = 0.0) -> Part:
@@ -167,7 +155,7 @@ def optimizers(rows: Comparison) -> list[Part]:
     best = [higher(rows, "SGD with momentum", name) for name in others]
     usual = "; ".join(f"{rows.gap('SGD with momentum', each)} against {each}" for each in others.values())
     sensitive = counting("sensitive", bool(fallen), min(rows[name].n for name in others), said)
-    return [sensitive, *best[:-1], best[-1].and_(f" (not judged: {usual})")]
+    return [sensitive, *best[:-1], best[-1].adding(f" (not judged: {usual})")]
 
 
 # ------------------------------------------------------------------------------------------ section 1.9
@@ -200,7 +188,7 @@ def swings(rows: Comparison) -> list[Part]:
     return [
         number("accuracy swings", accuracy, SWING, words="{} points from high to low rates"),
         number("loss swings", loss, -math.inf, 0, words="{} nats from high to low rates"),
-        jump.and_(" points more than at a constant rate"),
+        jump.adding(" points more than at a constant rate"),
     ]
 
 
@@ -253,9 +241,9 @@ def vgg_accuracy(rows: Comparison) -> list[Part]:
     """Faster: fewer epochs, as a logarithm, to MOST of the accuracy that the lower of the two ends with."""
     level = MOST * min(float(rows[label].last("validation_accuracy")) for label in (NORMED, PLAIN))
     ours, theirs = (rows[label].reaches("validation_accuracy", level) for label in (NORMED, PLAIN))
-    faster = measured("rises faster", np.log(ours).tolist(), np.log(theirs).tolist(), -math.inf, 0)
     said = f"{100 * level:.0f} % after {listed(map(str, ours))} epochs, without after {listed(map(str, theirs))}"
-    return [higher(rows, NORMED, PLAIN), faster._replace(words=said + _leaning(faster))]
+    logs = (np.log(each).tolist() for each in (ours, theirs))
+    return [higher(rows, NORMED, PLAIN), measured("rises faster", *logs, -math.inf, 0, words=said)]
 
 
 def landscape(what: str, words: Mapping[str, str], rows: Comparison) -> list[Part]:
@@ -267,17 +255,10 @@ def landscape(what: str, words: Mapping[str, str], rows: Comparison) -> list[Par
     found = {name: bands.by_seed(each, what) for name, each in bands.networks(rows).items()}
     parts = []
     for of, name in words.items():
-        logs = {network: [math.log(getattr(each, of).mean()) for each in found[network]] for network in found}
-        part = measured(name, logs[NORMED], logs[PLAIN], -math.inf, 0)
-        if part.verdict != UNMEASURED:
-            times = math.exp(np.mean(logs[NORMED]) - np.mean(logs[PLAIN]))
-            part = part._replace(words=f"{times:.2f} × that without" + _leaning(part))
-        parts.append(part)
+        ours, theirs = ([math.log(getattr(each, of).mean()) for each in found[network]] for network in (NORMED, PLAIN))
+        times = math.exp(np.mean(ours) - np.mean(theirs)) if ours and theirs else math.nan
+        parts.append(measured(name, ours, theirs, -math.inf, 0, words=f"{times:.2f} × that without"))
     return parts
-
-
-def _leaning(part: Part) -> str:
-    return part.words[part.words.index(",") :] if part.verdict == ONE_RUN else ""
 
 
 # ------------------------------------------------------------------------------------------ section 3
@@ -295,7 +276,7 @@ def _pair(rows: Comparison) -> tuple[str, str, str]:
 
 def slightly_below(rows: Comparison) -> list[Part]:
     sgd, label, said = _pair(rows)
-    return [higher(rows, sgd, label), little(rows, sgd, label).and_(said)]
+    return [higher(rows, sgd, label), little(rows, sgd, label).adding(said)]
 
 
 def prunable(rows: Comparison) -> list[Part]:
@@ -306,7 +287,7 @@ def prunable(rows: Comparison) -> list[Part]:
         cheap, dear = (list(100 * (ours.scores(0) - ours.scores(share))) for share in (0.3, 0.6))
         parts.append(number(f"{name}, 30 % cost almost nothing", cheap, below=CHEAP, words="{} points"))
         parts.append(number(f"{name}, 60 % cost much", dear, above=DEAR, words="{} points"))
-    return [*parts[:-1], parts[-1].and_(said)]
+    return [*parts[:-1], parts[-1].adding(said)]
 
 
 def darker(rows: Comparison) -> list[Part]:
@@ -315,9 +296,9 @@ def darker(rows: Comparison) -> list[Part]:
     shades = ([math.log(float(np.abs(each).mean())) for each in kept] for kept in (ours, theirs))
     blacks = ([filters.near_zero(each) for each in kept] for kept in (ours, theirs))
     return [
-        measured("darker", *shades, -math.inf, 0).and_(" in ln of mean |w|"),
-        measured("more black", *blacks).and_(" of 120 filters"),
-        between("no accuracy lost", rows.gap(label, sgd), -CHEAP).and_(said),
+        measured("darker", *shades, -math.inf, 0).adding(" in ln of mean |w|"),
+        measured("more black", *blacks).adding(" of 120 filters"),
+        between("no accuracy lost", rows.gap(label, sgd), -CHEAP).adding(said),
     ]
 
 
@@ -338,7 +319,7 @@ def _adam(data: str, rows: Comparison, ours: Sequence[str], theirs: Sequence[str
     ends = [path[-1] for series in rows[label].series for path in support.paths(series).values()]
     if part.verdict != UNMEASURED and not any(np.any(end > 0) for end in ends):
         part = Part(data, OPEN, f"{part.words}, but Γ stays empty: Adam alone, so not testable")
-    return part.and_(first + second)
+    return part.adding(first + second)
 
 
 def adam_as_fast(mnist: Comparison, cifar: Comparison) -> list[Part]:

@@ -4,7 +4,7 @@ rows and draws their curves; what has no record yet is `MISSING`. Nothing is tra
 import functools
 import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,13 @@ class Gap:
 
     def __str__(self) -> str:
         return format(self)
+
+
+def gap_of(ours: Sequence[float], theirs: Sequence[float]) -> Any:
+    """How far numbers, one a run, of one row lie above those of another, with the spread of these two alone."""
+    if not (len(ours) and len(theirs)):
+        return MISSING
+    return Gap(records.difference(ours, theirs, records.pooled([ours, theirs])), (len(ours), len(theirs)))
 
 
 class Row(list[Record]):

@@ -11,10 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers import records
 from helpers.experiments import PRUNED, REPORTED_PRUNED
 from helpers.records import RecordError
-from helpers.show.comparison import Gap, Mean, Row
+from helpers.show.comparison import Mean, Row, gap_of
 from helpers.show.curves import WIDTH, closed, legend, looks_of, one_legend, seeds, spaced, tiles
 from helpers.show.grid import Grid
 from helpers.show.support import CONV3, size
@@ -68,11 +67,7 @@ class Pruned:
     def gap(self, other: "Pruned", share: float) -> Any:
         """How much more accurate these networks are than others with the same share pruned: a `Gap`, whose interval
         is from the spread over the seeds of these two."""
-        if not (len(self) and len(other)):
-            return MISSING
-        pair = [list(100 * each.scores(share)) for each in (self, other)]
-        interval = records.difference(*pair, records.pooled(pair))
-        return Gap(interval, (len(self), len(other)))
+        return gap_of(*(list(100 * each.scores(share)) for each in (self, other)))
 
     @property
     def free(self) -> Any:
@@ -127,12 +122,12 @@ def pruning_table(columns: Mapping[str, Pruned | Stated], caption: str) -> Grid:
     return Grid(frame, caption)
 
 
-def orders_table(rows: Mapping[str, Row], shares: Sequence[float] = SIZES[1:]) -> Grid:
-    """For each row, in each order in which conv3's filters can go: accuracy with each of `shares` of them pruned."""
+def orders_table(rows: Mapping[str, Row]) -> Grid:
+    """For each row, in each order in which conv3's filters can go: accuracy with each share of SIZES pruned."""
     pairs = [(label, said, Pruned(row, order)) for label, row in rows.items() for order, said in ORDERS.items()]
-    lines = [[label, said, *(f"{ours.at(share)}" for share in shares), len(ours)]
+    lines = [[label, said, *(f"{ours.at(share)}" for share in SIZES[1:]), len(ours)]
              for label, said, ours in pairs if len(ours)]  # fmt: skip
-    frame = pd.DataFrame(lines, columns=["", "order", *map(_pruned, shares), "n"])
+    frame = pd.DataFrame(lines, columns=["", "order", *map(_pruned, SIZES[1:]), "n"])
     caption = "Test accuracy (%) with a share of conv3's filters pruned, by what goes first."
     return Grid(frame, caption, left=("order",))
 

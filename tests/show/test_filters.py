@@ -182,9 +182,11 @@ def test_orders_stand_side_by_side_where_they_were_measured(store):
                 for order, until in (("elimination", 0.9), ("magnitude", 0.5), ("support", 0.7))}  # fmt: skip
     rows = {"a": named(store, "a", **measured), "b": named(store, "b", pruned_magnitude_conv3_test=steady(0.9)),
             "c": row(store)}  # fmt: skip
-    assert filters.orders_table(rows, (0.6, 0.8)).frame.values.tolist() == [
-        ["a", "magnitude", "90.00", "90.00", "1"], ["a", "entry into the support", "99.00", "90.00", "1"],
-        ["a", "backward elimination", "99.00", "99.00", "1"], ["b", "magnitude", "99.00", "99.00", "1"],
+    assert filters.orders_table(rows).frame.values.tolist() == [
+        ["a", "magnitude", "90.00", "90.00", "90.00", "1"],
+        ["a", "entry into the support", "99.00", "90.00", "90.00", "1"],
+        ["a", "backward elimination", "99.00", "99.00", "99.00", "1"],
+        ["b", "magnitude", "99.00", "99.00", "99.00", "1"],
     ]  # fmt: skip
     assert filters.orders_table({}).frame.empty
 
