@@ -1,7 +1,6 @@
 """What pruning leaves of a network, and how its filters look. It reads what runs have recorded, and never prunes or
 trains anything itself."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.experiments import PRUNED, REPORTED_PRUNED
-from helpers.records import RecordError
 from helpers.show.comparison import Mean, Row, gap_of
 from helpers.show.curves import WIDTH, closed, legend, looks_of, one_legend, seeds, spaced, tiles
 from helpers.show.grid import Grid
-from helpers.show.support import CONV3, size
+from helpers.show.support import CONV3, filter_norms, kept_weights, size
 from helpers.show.text import MISSING, Points, listed, missing, percent
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
@@ -184,23 +182,9 @@ def first_peak(row: Row, steps: int = 100) -> Any:
 # ------------------------------------------------------------------------------------------ filters
 
 
-def _kept(row: Row) -> list[dict[str, np.ndarray]]:
-    """Layer → weights at the end of each run of a row that keeps them."""
-    kept = []
-    for record in row:
-        with contextlib.suppress(RecordError):
-            kept.append(row.store.weights(record))
-    return kept
-
-
 def weights_of(row: Row) -> list[np.ndarray]:
     """conv3's weights at the end of each run of a row that keeps them."""
-    return [weights[CONV3] for weights in _kept(row) if CONV3 in weights]
-
-
-def filter_norms(weights: np.ndarray) -> np.ndarray:
-    """‖W_f‖ of each filter: (F, C, …) → (F,)."""
-    return np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
+    return [weights[CONV3] for weights in kept_weights(row) if CONV3 in weights]
 
 
 def near_zero(weights: np.ndarray) -> int:
@@ -218,13 +202,6 @@ def shade(row: Row) -> Any:
     """The mean of |w| in conv3 over all runs that keep their weights."""
     found = weights_of(row)
     return float(np.abs(found).mean()) if found else MISSING
-
-
-def largest_norm(row: Row, layer: str | None = CONV3) -> Any:
-    """The largest norm of a filter of a layer, or of any convolution, in any run that keeps its weights."""
-    norms = [filter_norms(each).max() for weights in _kept(row) for name, each in weights.items()
-             if each.ndim == 4 and layer in (None, name)]  # fmt: skip
-    return float(max(norms)) if norms else MISSING
 
 
 def side_by_side(rows: Mapping[str, Row]) -> Figure:

@@ -138,7 +138,9 @@ def _scatter(ax: Axes, rows: pd.DataFrame, x: str, y: str, group: str, **look) -
     """A mark a row, each group with a colour and a marker of its own."""
     names = list(rows[group].unique())
     looks = {"palette": [LINES[i % len(LINES)][0] for i in range(len(names))], "markers": [*MARKERS[: len(names)]]}
-    sns.scatterplot(rows, x=x, y=y, hue=group, style=group, hue_order=names, style_order=names, ax=ax, **looks, **look)
+    groups = {"hue": group, "style": group, "hue_order": names, "style_order": names}
+    if names:
+        sns.scatterplot(rows, x=x, y=y, ax=ax, **groups, **looks, **look)
 
 
 def _names(ax: Axes, rows: pd.DataFrame, side: int, line: float = 1.5) -> None:

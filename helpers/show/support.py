@@ -1,6 +1,7 @@
 """What Γ holds: how much of a network has entered the support, when, and what it takes to enter. Nothing is trained or
 pruned here."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helpers.records import RecordError
 from helpers.show.comparison import Comparison, Row
 from helpers.show.curves import WIDTH, closed, legend, looks_of
 from helpers.show.grid import Grid
@@ -58,6 +60,27 @@ def needed(row: Row) -> Any:
         return MISSING
     run, steps = row.first.run, int(row.arrays[STEP][-1])
     return run.mu / sum(run.rate(step / steps) for step in range(steps))
+
+
+def kept_weights(row: Row) -> list[dict[str, np.ndarray]]:
+    """Layer → weights at the end of each run of a row that keeps them."""
+    kept = []
+    for record in row:
+        with contextlib.suppress(RecordError):
+            kept.append(row.store.weights(record))
+    return kept
+
+
+def filter_norms(weights: np.ndarray) -> np.ndarray:
+    """‖W_f‖ of each filter: (F, C, …) → (F,)."""
+    return np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
+
+
+def largest_norm(row: Row, layer: str | None = CONV3) -> Any:
+    """The largest norm of a filter of a layer, or of any convolution, in any run that keeps its weights."""
+    norms = [filter_norms(each).max() for weights in kept_weights(row) for name, each in weights.items()
+             if each.ndim == 4 and layer in (None, name)]  # fmt: skip
+    return float(max(norms)) if norms else MISSING
 
 
 def table(rows: Comparison) -> Grid:

@@ -6,7 +6,7 @@ import pytest
 from helpers import experiments
 from helpers.experiments import PRUNED, Reported
 from helpers.records import RecordError, Store
-from helpers.show import filters
+from helpers.show import filters, support
 from helpers.show.comparison import Row
 from helpers.show.support import CONV3
 from helpers.show.text import MISSING
@@ -233,13 +233,13 @@ def weighty():
 def test_filters_are_measured_in_the_runs_that_keep_their_weights(weighty):
     assert filters.black(weighty) == "1 and 1"
     assert filters.shade(weighty) == pytest.approx((3 + 0 + 4 + 0) / 4)
-    assert filters.largest_norm(weighty) == pytest.approx(8)
-    assert filters.largest_norm(weighty, layer=None) == pytest.approx(16)
+    assert support.largest_norm(weighty) == pytest.approx(8)
+    assert support.largest_norm(weighty, layer=None) == pytest.approx(16)
 
 
 def test_without_weights_there_is_nothing_to_measure(store):
     none = row(store)
-    assert filters.black(none) == "–" and filters.shade(none) is filters.largest_norm(none) is MISSING
+    assert filters.black(none) == "–" and filters.shade(none) is support.largest_norm(none) is MISSING
 
 
 def test_filters_stand_side_by_side_on_the_scale_of_the_first(weighty, store):
