@@ -8,9 +8,9 @@ import pandas as pd
 
 from benchmarks import profiles, results
 from benchmarks.training import PRECISIONS
+from helpers.publish.readme import filled
 from helpers.records import RecordError
 from helpers.show.grid import Grid
-from helpers.show.overview import filled
 from helpers.show.text import DASH
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "speed.md"

@@ -17,10 +17,9 @@ import torch
 
 from helpers import __main__, data, experiments, records, training
 from helpers.experiments import Run
-from helpers.publish import build
+from helpers.publish import build, readme
 from helpers.records import Store
 from helpers.runner import one
-from helpers.show import overview
 
 DIGITS = Run(data="mnist", model="LeNet", lr=0.05, epochs=1, batch_size=16, images=64)
 RUN = ("run", "--workers", 1, "--threads", 1)  # more threads than cores are free spin while they wait
@@ -250,7 +249,7 @@ def test_a_report_elsewhere_leaves_a_readme_alone_that_cant_be_written(number, c
     monkeypatch.setenv("RECORDS_ONLY", "1")
     monkeypatch.setenv("RESULTS_DIR", str(records.ROOT / "results"))
     monkeypatch.setattr(build, "build", lambda *folders, **options: (tmp_path / "report.pdf",))
-    monkeypatch.setattr(overview, "filled", lambda text, blocks: text + "more")
+    monkeypatch.setattr(readme, "filled", lambda text, blocks: text + "more")
     monkeypatch.setattr(records, "put", refuse)
     code, out, errors = command("report", "--output", tmp_path, "--figures", tmp_path)
     assert (code, out) == (0, f"{tmp_path}/report.pdf\n")
@@ -266,7 +265,7 @@ def test_other_notebooks_or_records_leave_the_repositorys_figures_alone(own, for
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path if "results" in foreign else records.ROOT / "results"))
     monkeypatch.setenv("REPORT_BUDGET", "laptop" if "budget" in foreign else "")
     monkeypatch.setattr(build, "build", lambda notebooks, output, figures: built.append(figures) or ())
-    monkeypatch.setattr(overview, "rewrite", lambda: rewritten.append(True))
+    monkeypatch.setattr(readme, "rewrite", lambda: rewritten.append(True))
     # A relative path to the repository's own is no other folder.
     folder = tmp_path if "notebooks" in foreign else os.path.relpath(records.ROOT / "notebooks")
     assert command("report", "--notebooks", folder, "--output", tmp_path / "report")[0] == 0

@@ -2,4 +2,4 @@
 
 from helpers.show.comparison import Comparison, Report
 from helpers.show.settings import differences, settings
-from helpers.show.text import listed, percent, points, say, share, signed, source
+from helpers.show.text import listed, percent, say, share, signed, source

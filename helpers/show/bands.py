@@ -1,186 +1,108 @@
-"""The range of a step-level series over several runs, and how two such bands compare: what batch norm does to VGG-A. A
-run that is missing, short, diverged or stuck is named, never silently left out."""
+"""The range of a step-level series over several runs, and how two such bands compare: what batch norm does to VGG-A.
+Nothing is trained here."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
-from helpers.experiments import Run
-from helpers.records import Record, RecordError, Store
-from helpers.show.grid import Grid as Table
-from helpers.show.text import MISSING, NORMED, PLAIN, missing, text
+from helpers.show.comparison import Comparison, Row
+from helpers.show.curves import BLUE, ORANGE, WIDTH, closed, smooth
+from helpers.show.grid import Grid
+from helpers.show.text import MISSING, NORMED, PLAIN
 
-PLATEAU = 0.02  # how near to the loss of guessing a run has to end to be called stuck there, as a share of it
+LOOKS = {PLAIN: (ORANGE, "--", "////"), NORMED: (BLUE, "-", "")}  # colour, edge and hatch of a band
+POSITIONS = 1000  # along a curve's horizontal axis: more can't be told apart on a page
 
-
-def networks(rows: Mapping[str, Run], selection: Mapping[str, list[Record]]) -> dict[str, dict[str, list[Record]]]:
-    """The rows of a table by network, "VGG-A" and "VGG-A + BN": each a mapping of "lr <rate>" → records.
-
-    A second row with the same network and rate goes by its label.
-    """
-    found: dict[str, dict[str, list[Record]]] = {PLAIN: {}, NORMED: {}}
-    for label, run in rows.items():
-        name = NORMED if run.options.get("batch_norm", True) else PLAIN
-        rate = f"lr {run.lr:g}"
-        found[name][label if rate in found[name] else rate] = selection[label]
-    return found
+Rates = Mapping[str, Mapping[str, Row]]  # network ("VGG-A", "VGG-A + BN") → "lr <rate>" → Row
 
 
 class Band(NamedTuple):
-    """The range of a step-level series over several runs.
+    """The range of a series over several runs: `low` and `high` by step, where anything was measured.
 
-    At step `at[i]` of `steps` it goes from `low[i]` to `high[i]`; steps at which nothing was measured are left out.
-    `measured` of `runs` runs have the series; `ended`: the steps at which runs diverged; `notes`: in words, what is
-    missing from the band.
+    `steps`: those of the longest run; `measured` of `runs` runs have the series.
     """
 
-    at: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    low: pd.Series
+    high: pd.Series
     steps: int
     measured: int
     runs: int
-    ended: tuple[int, ...]
-    notes: tuple[str, ...]
 
     @property
-    def middle(self) -> np.ndarray:
+    def middle(self) -> pd.Series:
         return (self.low + self.high) / 2
 
     @property
-    def width(self) -> np.ndarray:
+    def width(self) -> pd.Series:
         return self.high - self.low
 
 
-def band(rows: Mapping[str, list[Record]], store: Store, what: str, until: str | None = None) -> Band:
-    """The range, at each step, of the series `what` over the first run of each of `rows`.
-
-    With `until` each run has a range of its own, from `what` to the series `until`. Series may differ in length and
-    hold NaN: a run that is missing, not measured, diverged, short, full of holes or stuck is named in the notes.
-    """
-    arrays = {label: series(found, store) for label, found in rows.items()}
-    known = {label: each for label, each in arrays.items() if what in each}
-    steps = max((len(each[what]) for each in known.values()), default=0)
-    lows, highs = (_stacked([each[name] for each in known.values()], steps) for name in (what, until or what))
-    filled = np.isfinite(lows).sum(1)
-    notes = [f"{label} {note}" for label, found in rows.items() for note in _notes(found, arrays[label], what, steps)]
-    notes += [f"{label} measured at {count:,} of {max(filled):,} steps" for label, count in zip(known, filled)
-              if count < max(filled) and len(known[label][what]) == steps and not _ends(rows[label])]  # fmt: skip
-    if not any(rows.values()):
-        notes = [f"none of its {len(rows)} runs has a record yet"]
-    at = np.flatnonzero(np.isfinite(lows).any(0) & np.isfinite(highs).any(0))
-    ended = tuple(end for found in rows.values() for end in _ends(found))
-    low, high = np.nanmin(lows[:, at], 0, initial=np.inf), np.nanmax(highs[:, at], 0, initial=-np.inf)
-    return Band(at, low, high, steps, len(known), len(rows), ended, tuple(notes))
+# ------------------------------------------------------------------------------------------ what is measured
 
 
-def series(found: list[Record], store: Store) -> dict[str, np.ndarray]:
-    """The arrays beside a row's first record; none if there is no record, or their file can't be read."""
-    try:
-        return store.arrays(found[0]) if found else {}
-    except RecordError:
-        return {}
+def networks(rows: Comparison) -> dict[str, dict[str, Row]]:
+    """The rows of a table by network and rate."""
+    found = {PLAIN: {}, NORMED: {}}
+    for row in rows.values():
+        found[NORMED if row.run.options.get("batch_norm", True) else PLAIN][f"lr {row.run.lr:g}"] = row
+    return found
 
 
-def both(
-    rates: Mapping[str, Mapping[str, list[Record]]], store: Store, what: str, until: str | None = None
-) -> dict[str, Band]:
-    """The `band` of each of the two networks; `rates` as `networks` gives them."""
-    return {name: band(runs, store, what, until) for name, runs in rates.items()}
-
-
-def leave_out(rates: Mapping[str, Mapping[str, list[Record]]], rate: str) -> dict[str, dict[str, list[Record]]]:
+def leave_out(rates: Rates, rate: str) -> dict[str, dict[str, Row]]:
     """The runs of both networks at all rates but one."""
-    return {name: {each: found for each, found in runs.items() if each != rate} for name, runs in rates.items()}
+    return {name: {each: row for each, row in rows.items() if each != rate} for name, rows in rates.items()}
 
 
-def along(rates: Mapping[str, Mapping[str, list[Record]]], store: Store, rate: str) -> dict[str, dict[str, Band]]:
+def both(rates: Rates, what: str, until: str | None = None) -> dict[str, Band]:
+    """The `band` of each of the two networks, over the first run of each rate."""
+    return {name: band([row.arrays or {} for row in rows.values()], what, until) for name, rows in rates.items()}
+
+
+def band(runs: Sequence[Mapping[str, np.ndarray]], what: str, until: str | None = None) -> Band:
+    """The range, at each step, of the series `what` over some runs; values that are not finite count as not measured.
+
+    With `until` each run has a range of its own, from `what` to the series `until`.
+    """
+    known = [each for each in runs if what in each]
+    low, high = (_by_step([each[name] for each in known]) for name in (what, until or what))
+    return Band(low.min(axis=1).dropna(), high.max(axis=1).dropna(), len(low), len(known), len(runs))
+
+
+def _by_step(series: Sequence[np.ndarray]) -> pd.DataFrame:
+    """(steps, runs); a run that ends early has no values from there on."""
+    columns = {run: pd.Series(values, dtype=float) for run, values in enumerate(series)}
+    return pd.DataFrame(columns, dtype=float).replace([np.inf, -np.inf], np.nan)
+
+
+def by_seed(rows: Mapping[str, Row], what: str) -> list[Band]:
+    """The `band` of `what` over the runs of each seed that every row has; those alone in which it was measured."""
+    found = [band(runs, what) for runs in zip(*(row.series for row in rows.values()))]
+    return [each for each in found if len(each.low) and each.measured == each.runs]
+
+
+def along(rates: Rates, rate: str) -> dict[str, dict[str, Band]]:
     """What was measured along the gradient of each step of the runs at one rate: quantity → network → band."""
-    one = {name: {rate: runs[rate]} for name, runs in rates.items()}
+    one = {name: {rate: rows[rate]} for name, rows in rates.items()}
     ends = {"loss": ("loss_min", "loss_max"), "gradient distance": ("change_min", "change_max"),
             "effective β": ("smoothness", "smoothness")}  # fmt: skip
-    return {what: both(one, store, *(f"along_{end}" for end in pair)) for what, pair in ends.items()}
+    return {what: both(one, *(f"along_{end}" for end in pair)) for what, pair in ends.items()}
 
 
-def over(found: Mapping[str, Band], of: str) -> Any:
-    """The mean "middle" or "width" of the band without batch norm over that with it; MISSING without both."""
-    value = ratio(found[PLAIN], found[NORMED], of)
-    return MISSING if missing(value) else value
-
-
-def by_seed(rows: Mapping[str, list[Record]], store: Store, what: str) -> list[Band]:
-    """The `band` of `what` over the runs of each seed that every row has; those alone in which it was measured."""
-    seeds = min((len(found) for found in rows.values()), default=0)
-    found = [band({label: runs[seed : seed + 1] for label, runs in rows.items()}, store, what) for seed in range(seeds)]
-    return [each for each in found if len(each.at) and each.measured == each.runs]
-
-
-def unsteadiness(rows: Mapping[str, list[Record]], store: Store, what: str) -> Band:
-    """How far the series `what` jumps within a run from one measurement to the next: |ln(x(k + 1) / x(k))|.
-
-    That has no scale, so that networks compare. A band without width, the mean over the first run of each of `rows`.
-    """
-    whole = band(rows, store, what)
-    jumps = np.full((len(rows), whole.steps), np.nan)
-    for line, found in zip(jumps, rows.values()):
-        values = np.asarray(series(found, store).get(what, ()), dtype=float)
-        at = np.flatnonzero(np.isfinite(values) & (values > 0))
-        line[at[1:]] = np.abs(np.diff(np.log(values[at])))
-    at = np.flatnonzero(np.isfinite(jumps).any(0))
-    mean = np.nanmean(jumps[:, at], 0)
-    return whole._replace(at=at, low=mean, high=mean)
-
-
-def _stacked(series: Sequence[np.ndarray], steps: int) -> np.ndarray:
-    """(runs, steps): each series, filled up with NaN; what is not finite becomes NaN."""
-    stack = np.full((len(series), steps), np.nan)
-    for line, values in zip(stack, series):
-        line[: len(values)] = np.where(np.isfinite(values), values, np.nan)
-    return stack
-
-
-def _ends(found: list[Record]) -> list[int]:
-    return [found[0].diverged_at] if found and found[0].state == "diverged" else []
-
-
-def _notes(found: list[Record], arrays: Mapping[str, np.ndarray], what: str, steps: int) -> list[str]:
-    """What a reader of a band has to know of one of its runs."""
-    if not found:
-        return ["has no record yet"]
-    notes = [f"diverged at step {end:,}" for end in _ends(found)]
-    if what not in arrays:
-        return [*notes, "was not measured"]
-    if len(arrays[what]) < steps and not notes:
-        notes.append(f"ends at step {len(arrays[what]):,} of {steps:,}")
-    if not _ends(found) and stuck(arrays.get("step_loss", ())):
-        notes.append(f"stays at the loss of guessing, {math.log(10):.3f}")
-    return notes
-
-
-def stuck(losses: Sequence[float], classes: int = 10) -> bool:
-    """Whether a run ends where it can begin, at the loss of guessing: ln(classes), within 2 %."""
-    last = np.asarray(losses)[-max(1, len(losses) // 10) :]
-    return len(last) > 0 and abs(float(np.median(last)) / math.log(classes) - 1) < PLATEAU
-
-
-def ratio(plain: Band, normed: Band, of: str, start: float = 0.0, stop: float = 1.0) -> float:
-    """The mean `of` without batch norm over that with it, from the share `start` to the share `stop` of the run."""
-    values = [getattr(each, of)[(each.at >= start * each.steps) & (each.at < stop * each.steps)]
-              for each in (plain, normed)]  # fmt: skip
-    if not all(len(each) and each.mean() for each in values):
-        return math.nan
-    return float(values[0].mean() / values[1].mean())
-
-
-def wider(plain: Band, normed: Band) -> float:
-    """The share of the steps that both bands have at which the one without batch norm is the wider; NaN without any."""
-    both = np.intersect1d(plain.at, normed.at)
-    if not len(both):
-        return math.nan
-    return float((plain.width[np.isin(plain.at, both)] > normed.width[np.isin(normed.at, both)]).mean())
+def jumps(row: Row, what: str) -> float:
+    """How far the series `what` jumps within a row's first run from one measurement to the next: the mean of
+    |ln(x(k + 1) / x(k))|, which has no scale, so that networks compare; NaN without measurements."""
+    values = np.asarray((row.arrays or {}).get(what, ()), dtype=float)
+    values = values[np.isfinite(values) & (values > 0)]
+    return float(np.abs(np.diff(np.log(values))).mean()) if len(values) > 1 else math.nan
 
 
 def basin(arrays: Mapping[str, np.ndarray], below: float = math.log(10)) -> float:
@@ -188,51 +110,141 @@ def basin(arrays: Mapping[str, np.ndarray], below: float = math.log(10)) -> floa
     return float((arrays["surface_loss"] < below).mean()) if "surface_loss" in arrays else math.nan
 
 
-# ------------------------------------------------------------------------------------------ shown
+# ------------------------------------------------------------------------------------------ how two bands compare
 
 
-def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Table:
+def ratio(found: Mapping[str, Band], of: str, start: float = 0, stop: float = 1) -> float:
+    """The mean "middle" or "width" of the band without batch norm over that with it, from the share `start` to the
+    share `stop` of the run; NaN without both."""
+    means = []
+    for name in (PLAIN, NORMED):
+        values, steps = getattr(found[name], of), found[name].steps
+        means.append(values[(values.index >= start * steps) & (values.index < stop * steps)].mean())
+    return means[0] / means[1] if means[1] else math.nan
+
+
+def over(found: Mapping[str, Band], of: str) -> Any:
+    """`ratio` over the whole run; MISSING without records."""
+    value = ratio(found, of)
+    return MISSING if math.isnan(value) else value
+
+
+def wider(found: Mapping[str, Band]) -> float:
+    """The share of the steps that both bands have at which the one without batch norm is the wider; NaN without any."""
+    plain, normed = found[PLAIN].width.align(found[NORMED].width, join="inner")
+    return float((plain > normed).mean())
+
+
+def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Grid:
     """What the bands of some quantities are like: quantity → network → band."""
-    entries = [{"quantity": what, "network": name, "median": _over(np.median, each.middle),
-                "mean width": _over(np.mean, each.width), "width / median": _over(np.median, each.width / each.middle),
-                "steps": len(each.at), "of": each.steps, "runs": each.measured, "rates": each.runs}
-               for what, found in quantities.items() for name, each in found.items()]  # fmt: skip
-    frame = pd.DataFrame(entries)
-    texts = frame.map(text).drop(columns=["of", "rates"])
-    texts["steps"] = [f"{row.steps:,} of {row.of:,}" for row in frame.itertuples()]
-    texts["runs"] = [f"{row.runs} of {row.rates}" for row in frame.itertuples()]
-    return Table(frame, "The bands in numbers: median of their middle, width, steps and rates measured.", texts)
+    frame = pd.DataFrame([
+        {"quantity": what, "network": name, "median": each.middle.median(), "mean width": each.width.mean(),
+         "width / median": (each.width / each.middle).median(), "steps": f"{len(each.low):,} of {each.steps:,}",
+         "runs": f"{each.measured} of {each.runs}"}
+        for what, found in quantities.items() for name, each in found.items()
+    ])  # fmt: skip
+    return Grid(frame, "The bands in numbers: median of their middle, width, steps and rates measured.")
 
 
-def unsteadiness_table(
-    rates: Mapping[str, Mapping[str, list[Record]]], store: Store, quantities: Mapping[str, str]
-) -> Table:
-    """How far each of `quantities` (name → series) jumps within a run, with and without batch norm, at each rate.
-
-    `rates`: network → "lr <rate>" → records, as `networks` gives them.
-    """
-    entries = []
-    for name, what in quantities.items():
-        for rate in dict.fromkeys(rate for runs in rates.values() for rate in runs):
-            pair = {network: {rate: runs.get(rate, [])} for network, runs in rates.items()}
-            means = {network: _over(np.mean, unsteadiness(one, store, what).middle) for network, one in pair.items()}
-            entries.append({"quantity": name, "rate": rate.removeprefix("lr "), **means})
+def jumps_table(rates: Rates, quantities: Mapping[str, str]) -> Grid:
+    """How far each of `quantities` (name → series) jumps within a run, with and without batch norm, at each rate."""
+    frame = pd.DataFrame([
+        {"quantity": name, "rate": rate.removeprefix("lr "),
+         **{network: jumps(rows[rate], what) for network, rows in rates.items()}}
+        for name, what in quantities.items() for rate in rates[PLAIN]
+    ])  # fmt: skip
     caption = "How far a quantity jumps from one measurement to the next within a run: mean of |ln(after / before)|."
-    return Table(pd.DataFrame(entries), caption, left=("rate",))
+    return Grid(frame, caption, left=("rate",))
 
 
-def band_ratios(quantities: Mapping[str, Mapping[str, Band]]) -> Table:
+def band_ratios(quantities: Mapping[str, Mapping[str, Band]]) -> Grid:
     """VGG-A over VGG-A + BN for each quantity: middle and width of the bands, over the run and in its outer thirds."""
     parts = {"": (0, 1), " (first third)": (0, 1 / 3), " (last third)": (2 / 3, 1)}
-    entries = []
-    for what, found in quantities.items():
-        pair = found[PLAIN], found[NORMED]
-        ratios = {of + part: ratio(*pair, of, *ends) for of in ("middle", "width") for part, ends in parts.items()}
-        entries.append({"quantity": what, **ratios, "wider without (% of steps)": 100 * wider(*pair)})
-    return Table(
-        pd.DataFrame(entries), "Without batch norm over with it: above 1, the band with it is lower or narrower."
-    )
+    frame = pd.DataFrame([
+        {"quantity": what,
+         **{of + part: ratio(found, of, *ends) for of in ("middle", "width") for part, ends in parts.items()},
+         "wider without (% of steps)": 100 * wider(found)}
+        for what, found in quantities.items()
+    ])  # fmt: skip
+    return Grid(frame, "Without batch norm over with it: above 1, the band with it is lower or narrower.")
 
 
-def _over(take, values: np.ndarray) -> float:
-    return float(take(values)) if len(values) else math.nan
+# ------------------------------------------------------------------------------------------ drawn
+
+
+def draw(found: Mapping[str, Mapping[str, Band]], height: float = 3) -> Figure:
+    """The bands of both networks against the step, a panel a quantity (quantity → network → band), all but losses on a
+    logarithmic scale: raw in pale, means of their ends over 50 steps, or three measurements, in front."""
+    figure, axes = plt.subplots(len(found), 1, figsize=(WIDTH, height), squeeze=False)
+    for ax, (quantity, pair) in zip(axes.flat, found.items()):
+        for name, each in pair.items():
+            if len(each.low):
+                _draw_band(each, name, ax)
+        if ax.has_data():
+            _finish(ax, quantity, pair.values())
+    return closed(figure)
+
+
+def _draw_band(band: Band, name: str, ax: Axes) -> None:
+    (colour, line, hatch), at = LOOKS[name], band.low.index.to_numpy()
+    ax.fill_between(at, band.low, band.high, color=colour, alpha=0.2, lw=0, rasterized=True)
+    window = max(3, round(50 / np.median(np.diff(at)))) if len(at) > 1 else 1
+    # Means over a window hardly change from step to step: of a long run only as many are drawn as can be told apart.
+    some = slice(None, None, max(1, len(at) // POSITIONS))
+    low, high = (smooth(values.to_numpy(), window)[some] for values in (band.low, band.high))
+    # Where low and high are the same, the two edges make one line.
+    label = name if band.runs == 1 else f"{name}, {band.measured} of {band.runs} runs"
+    look = {"facecolor": colour, "edgecolor": colour, "hatch": hatch, "alpha": 0.35, "lw": 0}
+    ax.fill_between(at[some], low, high, **look, label=label)
+    for edge in (low, high):
+        ax.plot(at[some], edge, line, color=colour, lw=1.3, marker="." if len(low) < 3 else "")
+
+
+def _finish(ax: Axes, quantity: str, found: Sequence[Band]) -> None:
+    log = "loss" not in quantity
+    ends = np.concatenate([values for band in found for values in (band.low, band.high)])
+    # The outermost 0.5 % of the raw ends would press all the rest flat.
+    low, high = np.percentile(ends[ends > 0] if log else ends, (0.5, 99.5))
+    margin = 0.05 * (high - low)
+    ax.set(xlabel="step", ylabel=quantity, ylim=(low - margin, high + margin))
+    if log:  # plain numbers at 1, 2 and 5, since a band seldom spans more than a power of ten or two
+        ax.set(yscale="log", ylim=(low / 1.1, high * 1.1))
+        ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_formatter=NullFormatter())
+        ax.yaxis.set_major_formatter("{x:,g}")
+    steps = max(band.steps for band in found)
+    ax.set_xlim(-0.02 * steps, 1.02 * steps)
+    # Below the plot, since a band may be anywhere in it.
+    below = ax.transAxes + ScaledTranslation(0, -0.42, ax.figure.dpi_scale_trans)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, borderaxespad=0, ncols=2)
+
+
+def surfaces(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """The loss around each network's weights as contours, all on one logarithmic scale; a cross marks the weights.
+
+    `found`: network → arrays with `surface_at` (n,), positions in units of the weights' length, and `surface_loss`
+    (n, n), the second direction down its rows. Points whose loss is not finite are left white.
+    """
+    figure, axes = plt.subplots(1, len(found), figsize=(WIDTH, 3.2))
+    known = {name: np.ma.masked_invalid(arrays["surface_loss"]).astype(float)
+             for name, arrays in found.items() if "surface_loss" in arrays}  # fmt: skip
+    if known:
+        lowest, highest = min(each.min() for each in known.values()), max(each.max() for each in known.values())
+        levels = np.geomspace(max(lowest, 1e-6), 1.001 * highest, 16)
+    for ax, name in zip(axes, found):
+        if name in known:
+            drawn = _surface(ax, found[name]["surface_at"], known[name], levels)
+        ax.set_title(name, fontsize=9)
+    if known:
+        bar = figure.colorbar(drawn, ax=list(axes), label="loss (nats)", ticks=levels[::3])
+        bar.ax.set_yticklabels([f"{float(f'{level:.2g}'):,g}" for level in levels[::3]])
+        bar.minorticks_off()
+    return closed(figure)
+
+
+def _surface(ax: Axes, at: np.ndarray, loss: np.ma.MaskedArray, levels: np.ndarray):
+    drawn = ax.contourf(at, at, loss, levels, cmap="viridis_r", norm=LogNorm(levels[0], levels[-1]))
+    ax.contour(at, at, loss, levels, colors="black", linewidths=0.4)
+    ax.plot(0, 0, "+", color="black", ms=9, mew=1.5)
+    ax.set(xlabel="first direction", ylabel="second direction", aspect="equal")
+    ax.grid(False)
+    return drawn

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from helpers import experiments, records
-from helpers.experiments import SECTIONS
-from helpers.records import FAILS, HOLDS, ONE_RUN, OPEN, UNMEASURED, VERDICTS, Interval, Record, Store
-from helpers.show import bands, filters
-from helpers.show.comparison import FAR, LITTLE, Comparison, Report, Row
+from helpers.records import FAILS, HOLDS, ONE_RUN, OPEN, UNMEASURED, VERDICTS, Record
+from helpers.show import bands, filters, support
+from helpers.show.comparison import FAR, LITTLE, Comparison, Gap, Report, Row, gap_of
+from helpers.show.ends import above
 from helpers.show.filters import CHEAP, DEAR
 from helpers.show.grid import Grid
-from helpers.show.text import MISSING, NORMED, PLAIN, counted, listed, missing, signed
+from helpers.show.text import MISSING, NORMED, PLAIN, counted, listed, missing
 
 DAGGER = "†"  # beside a verdict: the stated setting failed to train, and the nearest that trained was judged
 SWING = 2.0  # points of training accuracy between low and high rates: "widely"; a constant rate shows less than 0.5
@@ -35,46 +35,36 @@ class Part(NamedTuple):
     verdict: str
     words: str
 
-
-class Rest(NamedTuple):
-    """Rows that a claim rests on: `labels` of the table `title`."""
-
-    title: str
-    labels: tuple[str, ...]
+    def adding(self, words: str) -> "Part":
+        return self._replace(words=self.words + words)
 
 
 class Claim(NamedTuple):
-    """One claim; `rule` is given a Comparison for each of `rests`, with a record of every label, and answers Parts."""
+    """One claim. `rests`: title of a table → the labels of the rows that it rests on, all of them if none is named;
+    `rule` is given a Comparison for each of these tables, with a record of every label, and answers Parts."""
 
     section: str
     words: str
-    rests: tuple[Rest, ...]
+    rests: Mapping[str, tuple[str, ...]]
     rule: Callable[..., list[Part]]
 
 
 class Judgement(NamedTuple):
-    """A claim judged. `n`: seeds a row, fewest and most; `records`: what it rests on; `missing`: rows without any."""
+    """A claim judged. `n`: seeds a row, fewest and most."""
 
     section: str
     claim: str
     parts: tuple[Part, ...]
     n: tuple[int, int]
-    records: tuple[Record, ...]
-    missing: tuple[str, ...]
 
     @property
     def verdict(self) -> str:
         return records.together(part.verdict for part in self.parts)
 
     @property
-    def substituted(self) -> bool:
-        """Whether another setting than the stated one was judged, since that failed to train."""
-        return any(DAGGER in part.words for part in self.parts)
-
-    @property
     def shown(self) -> str:
-        """The verdict as a table shows it, with † where a substitute was judged."""
-        return self.verdict + f" {DAGGER}" * self.substituted
+        """The verdict, with † where another setting than the stated one was judged, since that failed to train."""
+        return self.verdict + (f" {DAGGER}" if any(DAGGER in part.words for part in self.parts) else "")
 
     @property
     def evidence(self) -> str:
@@ -86,11 +76,13 @@ class Judgement(NamedTuple):
 # ------------------------------------------------------------------------------------------ what rules say
 
 
-def between(name: str, gap: Any, above: float = 0.0, below: float = math.inf) -> Part:
-    """That a difference of two rows lies between two margins, in points."""
+def between(name: str, gap: Any, above: float = 0.0, below: float = math.inf, words: str = "{}") -> Part:
+    """That a `Gap` lies between two margins, in points or what else it is measured in; `words` are told of it."""
     if missing(gap):
         return Part(name, UNMEASURED, "not measured yet")
-    return _judged(name, gap.interval, gap.counts, above, below, f"{gap}")
+    verdict = gap.judge(above, below)
+    leaning = f", which speaks {records.leans(gap.value, above, below)} it" if verdict == ONE_RUN else ""
+    return Part(name, verdict, words.format(gap) + leaning)
 
 
 def higher(rows: Comparison, label: str, other: str) -> Part:
@@ -101,8 +93,7 @@ def higher(rows: Comparison, label: str, other: str) -> Part:
 def little(rows: Comparison, label: str, other: str) -> Part:
     """That the two differ by at most LITTLE points, or by what the report itself calls little, if that is more."""
     gap = rows.gap(label, other)
-    stated = MISSING if missing(gap) else gap.reported
-    margin = LITTLE if missing(stated) else max(LITTLE, abs(stated))
+    margin = LITTLE if missing(gap.reported) else max(LITTLE, abs(gap.reported))
     return between(f"within {margin:.3g} point{'s' * (margin > 1)}", gap, -margin, margin)
 
 
@@ -111,44 +102,29 @@ def no_gain(rows: Comparison, label: str, other: str) -> Part:
     return between(f"{label} no better than {other}", rows.gap(label, other), -math.inf, LITTLE)
 
 
-def measured(name: str, ours: Sequence[float], theirs: Sequence[float], above=0.0, below=math.inf) -> Part:
-    """That a number taken of each run of two rows differs between them by more than `above` and less than `below`."""
-    if not (len(ours) and len(theirs)):
-        return Part(name, UNMEASURED, "not measured yet")
-    found = records.difference(ours, theirs, records.pooled([ours, theirs]))
-    return _judged(name, found, (len(ours), len(theirs)), above, below, _interval(found))
+def measured(name: str, ours: Sequence[float], theirs: Sequence[float], *margins: float, words: str = "{}") -> Part:
+    """That a number taken of each run of two rows differs between them as `between` says."""
+    return between(name, gap_of(ours, theirs), *margins, words=words)
 
 
 def number(name: str, values: Sequence[float], above=-math.inf, below=math.inf, words: str = "{}") -> Part:
     """That a number taken of each run of one row lies between two limits."""
     if not len(values) or not np.isfinite(values).all():
-        return Part(name, UNMEASURED, "not measured yet")
+        return between(name, MISSING)
     found = records.average(values, records.pooled([values]))
-    return _judged(name, found, (len(values),), above, below, words.format(_interval(found)))
-
-
-def _judged(name: str, found: Interval, counts: Sequence[int], above: float, below: float, words: str) -> Part:
-    verdict = records.verdict(found, counts, above, below)
-    leaning = f", which speaks {records.leans(found.value, above, below)} it" if verdict == ONE_RUN else ""
-    return Part(name, verdict, words + leaning)
-
-
-def _interval(found: Interval) -> str:
-    whole = "" if math.isinf(found.low) else f" [{signed(found.low)}, {signed(found.high)}]"
-    return f"{signed(found.value)}{whole}"
+    return between(name, Gap(found, (len(values),)), above, below, words)
 
 
 def ratio_of_times(name: str, gap: Any, least: float = 0.0) -> Part:
     """That an epoch takes between `least` and LITTLE_TIME times as long; times of one machine, without an interval."""
-    if missing(gap) or missing(gap.seconds):
+    if missing(gap.seconds):
         return Part(name, UNMEASURED, "not timed on one machine yet")
-    words, fact = f"{gap.seconds:.2f} × the time", least <= gap.seconds <= LITTLE_TIME
-    return Part(name, _fact(fact, gap.n), words)
+    return counting(name, least <= gap.seconds <= LITTLE_TIME, min(gap.counts), f"{gap.seconds:.2f} × the time")
 
 
-def _fact(fact: bool, n: int) -> str:
-    """The verdict on what is counted, not estimated."""
-    return ONE_RUN if n < 2 else HOLDS if fact else FAILS
+def counting(name: str, fact: bool, n: int, words: str) -> Part:
+    """What is counted in n runs, not estimated."""
+    return Part(name, ONE_RUN if n < 2 else HOLDS if fact else FAILS, words)
 
 
 def first_trained(rows: Comparison, *labels: str) -> tuple[str, str]:
@@ -156,10 +132,6 @@ def first_trained(rows: Comparison, *labels: str) -> tuple[str, str]:
     label = next((each for each in labels if rows[each].learned), labels[0])
     failed = labels[: labels.index(label)]
     return label, f" ({DAGGER} {label} judged, as {listed(failed)} failed to train)" if failed else ""
-
-
-def _with(part: Part, words: str) -> Part:
-    return part._replace(words=part.words + words)
 
 
 # ------------------------------------------------------------------------------------------ section 1
@@ -180,10 +152,10 @@ def optimizers(rows: Comparison) -> list[Part]:
     others = {name: f"{name}, usual rate 1e-3" for name in ("Adam", "RMSprop")}
     fallen = [name for name, usual in others.items() if not rows[name].learned and rows[usual].learned]
     said = f"at 0.1 {listed(fallen)} failed to train, at 1e-3 both learn" if fallen else "all learn"
-    sensitive = Part("sensitive", _fact(bool(fallen), min(rows[name].n for name in others)), said)
     best = [higher(rows, "SGD with momentum", name) for name in others]
     usual = "; ".join(f"{rows.gap('SGD with momentum', each)} against {each}" for each in others.values())
-    return [sensitive, *best[:-1], _with(best[-1], f" (not judged: {usual})")]
+    sensitive = counting("sensitive", bool(fallen), min(rows[name].n for name in others), said)
+    return [sensitive, *best[:-1], best[-1].adding(f" (not judged: {usual})")]
 
 
 # ------------------------------------------------------------------------------------------ section 1.9
@@ -191,18 +163,23 @@ def optimizers(rows: Comparison) -> list[Part]:
 
 def ahead(row: Row) -> list[float]:
     """How far training accuracy is ahead of validation accuracy at the end of each run, in points."""
-    return [100 * (record.history["train_accuracy"][-1] - record.history["validation_accuracy"][-1])
-            for record in row.alive]  # fmt: skip
+    ends = [(each.history["train_accuracy"][-1], each.history["validation_accuracy"][-1]) for each in row.alive]
+    return [100 * (training - validation) for training, validation in ends]
 
 
-def relieves(rows: Comparison, label: str, other: str) -> Part:
-    """That `label` overfits less than `other`."""
-    return measured("overfits less", ahead(rows[label]), ahead(rows[other]), -math.inf, 0)
+def augmentation(rows: Comparison) -> list[Part]:
+    relief = measured("overfits less", ahead(rows[CROP]), ahead(rows["none"]), -math.inf, 0)
+    return [higher(rows, CROP, "none"), relief]
+
+
+def decay(rows: Comparison, before: Comparison, final: Comparison) -> list[Part]:
+    relief = measured("overfits less", ahead(final["final"]), ahead(before[SMALL]), -math.inf, 0)
+    return [higher(rows, "1e-4", "none"), relief]
 
 
 def swings(rows: Comparison) -> list[Part]:
     """A jump is what the stepped run gains over its drop beyond what one at a constant rate gains in those epochs."""
-    cyclic, stepped = rows["cyclic 0.01–0.04"], rows["0.04, then 0.01"]
+    cyclic, stepped = rows[CYCLIC], rows[STEPPED]
     steps = [(each, series) for each, series in zip(cyclic, cyclic.series) if "step_correct" in series]
     accuracy = [_by_rate(each, 100 * (series["step_correct"] / each.run.batch_size)) for each, series in steps]
     loss = [_by_rate(each, series["step_loss"]) for each, series in steps]
@@ -211,7 +188,7 @@ def swings(rows: Comparison) -> list[Part]:
     return [
         number("accuracy swings", accuracy, SWING, words="{} points from high to low rates"),
         number("loss swings", loss, -math.inf, 0, words="{} nats from high to low rates"),
-        _with(jump, " points more than at a constant rate"),
+        jump.adding(" points more than at a constant rate"),
     ]
 
 
@@ -231,26 +208,26 @@ def gains(row: Row, epoch: int) -> list[float]:
 
 
 def levels_off(rows: Comparison) -> list[Part]:
-    """Of each run's curves, as means over one cycle of the rate: epochs end at different rates."""
-    row = rows["final"]
-    curves = {
-        what: [_over_cycles(record, f"validation_{what}") for record in row.alive] for what in ("accuracy", "loss")
-    }
+    accuracy, loss = (_over_cycles(rows["final"], f"validation_{what}") for what in ("accuracy", "loss"))
     late = [100 * float(each[-len(each) // 4 :].mean() - each[-len(each) // 2 : -len(each) // 4].mean())
-            for each in curves["accuracy"] if len(each) > 3]  # fmt: skip
-    falls = [(each[0] - each.min(), each[0] - each[: len(each) // 2].min(), each[-1] - each.min())
-             for each in curves["loss"] if len(each) > 3]  # fmt: skip
+            for each in accuracy]  # fmt: skip
+    # Of the loss's whole fall, in percent: what it has fallen by half-way, and what it rises by in the end.
+    early = [100 * (each[0] - each[: len(each) // 2].min()) / (each[0] - each.min()) for each in loss]
+    rise = [100 * (each[-1] - each.min()) / (each[0] - each.min()) for each in loss]
     return [
         number("accuracy levels off", late, -LITTLE, LITTLE, "{} points in the last quarter"),
-        number("loss falls fast", [100 * early / all for all, early, _ in falls], 50, words="{} % in the first half"),
-        number("loss then rises slightly", [100 * up / all for all, _, up in falls], 0, SLIGHT_RISE, "{} % of this"),
-    ]  # fmt: skip
+        number("loss falls fast", early, 50, words="{} % in the first half"),
+        number("loss then rises slightly", rise, 0, SLIGHT_RISE, "{} % of this"),
+    ]
 
 
-def _over_cycles(record: Record, name: str) -> np.ndarray:
-    schedule = record.run.schedule
-    epochs = max(1, round(record.run.epochs * (schedule.up + schedule.down)))
-    return np.convolve(np.array(record.history[name], dtype=float), np.full(epochs, 1 / epochs), "valid")
+def _over_cycles(row: Row, name: str) -> list[np.ndarray]:
+    """Each run's curve as means over one cycle of the rate, since epochs end at different rates; none of short runs."""
+    curves = []
+    for record in row.alive:
+        epochs = max(1, round(record.run.epochs * (record.run.schedule.up + record.run.schedule.down)))
+        curves.append(np.convolve(np.array(record.history[name], dtype=float), np.full(epochs, 1 / epochs), "valid"))
+    return [curve for curve in curves if len(curve) > 3]
 
 
 def other_activations(rows: Comparison) -> list[Part]:
@@ -264,9 +241,9 @@ def vgg_accuracy(rows: Comparison) -> list[Part]:
     """Faster: fewer epochs, as a logarithm, to MOST of the accuracy that the lower of the two ends with."""
     level = MOST * min(float(rows[label].last("validation_accuracy")) for label in (NORMED, PLAIN))
     ours, theirs = (rows[label].reaches("validation_accuracy", level) for label in (NORMED, PLAIN))
-    faster = measured("rises faster", np.log(ours).tolist(), np.log(theirs).tolist(), -math.inf, 0)
     said = f"{100 * level:.0f} % after {listed(map(str, ours))} epochs, without after {listed(map(str, theirs))}"
-    return [higher(rows, NORMED, PLAIN), faster._replace(words=said + _leaning(faster))]
+    logs = (np.log(each).tolist() for each in (ours, theirs))
+    return [higher(rows, NORMED, PLAIN), measured("rises faster", *logs, -math.inf, 0, words=said)]
 
 
 def landscape(what: str, words: Mapping[str, str], rows: Comparison) -> list[Part]:
@@ -275,21 +252,13 @@ def landscape(what: str, words: Mapping[str, str], rows: Comparison) -> list[Par
     `words`: "middle" or "width" of the band → what the claim calls it. A whole run is one observation: its steps hang
     together. The logarithm of the mean over the run is compared, so that scales do.
     """
-    networks = bands.networks(rows.table, rows)
-    found = {name: bands.by_seed(networks[name], rows.store, what) for name in (NORMED, PLAIN)}
+    found = {name: bands.by_seed(each, what) for name, each in bands.networks(rows).items()}
     parts = []
     for of, name in words.items():
-        logs = {network: [math.log(getattr(each, of).mean()) for each in found[network]] for network in found}
-        part = measured(name, logs[NORMED], logs[PLAIN], -math.inf, 0)
-        if part.verdict != UNMEASURED:
-            times = math.exp(np.mean(logs[NORMED]) - np.mean(logs[PLAIN]))
-            part = part._replace(words=f"{times:.2f} × that without" + _leaning(part))
-        parts.append(part)
+        ours, theirs = ([math.log(getattr(each, of).mean()) for each in found[network]] for network in (NORMED, PLAIN))
+        times = math.exp(np.mean(ours) - np.mean(theirs)) if ours and theirs else math.nan
+        parts.append(measured(name, ours, theirs, -math.inf, 0, words=f"{times:.2f} × that without"))
     return parts
-
-
-def _leaning(part: Part) -> str:
-    return part.words[part.words.index(",") :] if part.verdict == ONE_RUN else ""
 
 
 # ------------------------------------------------------------------------------------------ section 3
@@ -307,33 +276,30 @@ def _pair(rows: Comparison) -> tuple[str, str, str]:
 
 def slightly_below(rows: Comparison) -> list[Part]:
     sgd, label, said = _pair(rows)
-    return [higher(rows, sgd, label), _with(little(rows, sgd, label), said)]
+    return [higher(rows, sgd, label), little(rows, sgd, label).adding(said)]
 
 
 def prunable(rows: Comparison) -> list[Part]:
     label, said = first_trained(rows, "DessiLBI", WARM)
-    parts = [part for layers in experiments.PRUNED_LAYERS for part in _pruned(rows[label], layers)]
-    return [*parts[:-1], _with(parts[-1], said)]
-
-
-def _pruned(row: Row, layers: str) -> list[Part]:
-    values, name = filters.accuracies(row, row.store, layers, "support"), layers.replace("_", " + ")
-    cheap, dear = (list(100 * (filters.at(values, 0) - filters.at(values, share))) for share in (0.3, 0.6))
-    return [number(f"{name}, 30 % cost almost nothing", cheap, below=CHEAP, words="{} points"),
-            number(f"{name}, 60 % cost much", dear, above=DEAR, words="{} points")]  # fmt: skip
+    parts = []
+    for layers in experiments.PRUNED_LAYERS:
+        ours, name = filters.Pruned(rows[label], "support", layers), layers.replace("_", " + ")
+        cheap, dear = (list(100 * (ours.scores(0) - ours.scores(share))) for share in (0.3, 0.6))
+        parts.append(number(f"{name}, 30 % cost almost nothing", cheap, below=CHEAP, words="{} points"))
+        parts.append(number(f"{name}, 60 % cost much", dear, above=DEAR, words="{} points"))
+    return [*parts[:-1], parts[-1].adding(said)]
 
 
 def darker(rows: Comparison) -> list[Part]:
     sgd, label, said = _pair(rows)
     ours, theirs = (filters.weights_of(rows[each]) for each in (label, sgd))
-    shade = measured("darker", [_shade(each) for each in ours], [_shade(each) for each in theirs], -math.inf, 0)
-    black = measured("more black", *([filters.near_zero(each) for each in kept] for kept in (ours, theirs)))
-    lossless = between("no accuracy lost", rows.gap(label, sgd), -CHEAP)
-    return [_with(shade, " in ln of mean |w|"), _with(black, " of 120 filters"), _with(lossless, said)]
-
-
-def _shade(weights: np.ndarray) -> float:
-    return math.log(float(np.abs(weights).mean()))
+    shades = ([math.log(float(np.abs(each).mean())) for each in kept] for kept in (ours, theirs))
+    blacks = ([filters.near_zero(each) for each in kept] for kept in (ours, theirs))
+    return [
+        measured("darker", *shades, -math.inf, 0).adding(" in ln of mean |w|"),
+        measured("more black", *blacks).adding(" of 120 filters"),
+        between("no accuracy lost", rows.gap(label, sgd), -CHEAP).adding(said),
+    ]
 
 
 ADAM, USUAL, WITHOUT = "with Adam", "with Adam, usual rate 1e-3", "without"
@@ -350,44 +316,31 @@ def _adam(data: str, rows: Comparison, ours: Sequence[str], theirs: Sequence[str
     """Not testable where Γ stays empty: that is plain Adam, whatever it scores."""
     (label, first), (other, second) = first_trained(rows, *ours), first_trained(rows, *theirs)
     part = between(data, rows.gap(label, other))
-    if part.verdict != UNMEASURED and not any(_in_support(series) for series in rows[label].series):
+    ends = [path[-1] for series in rows[label].series for path in support.paths(series).values()]
+    if part.verdict != UNMEASURED and not any(np.any(end > 0) for end in ends):
         part = Part(data, OPEN, f"{part.words}, but Γ stays empty: Adam alone, so not testable")
-    return _with(part, first + second)
-
-
-def _in_support(series: Mapping[str, np.ndarray]) -> bool:
-    """Whether Γ of a run holds anything at its end."""
-    return any(
-        np.any(path[-1] > 0) for name, path in series.items() if name.startswith("path_") and name != "path_step"
-    )
+    return part.adding(first + second)
 
 
 def adam_as_fast(mnist: Comparison, cifar: Comparison) -> list[Part]:
     """A step takes as long at any rate: where the two were timed on different machines, the rate as stated serves."""
     timed = (mnist.gap(ADAM, label) for label in (WITHOUT, "without, as stated"))
-    known = next((gap for gap in timed if not missing(gap) and not missing(gap.seconds)), MISSING)
+    known = next((gap for gap in timed if not missing(gap.seconds)), MISSING)
     pairs = {"MNIST": known, "CIFAR-10": cifar.gap(ADAM, WITHOUT)}
     return [ratio_of_times(data, gap, 1 / LITTLE_TIME) for data, gap in pairs.items()]
 
 
 def validation_above(mnist: Comparison, cifar: Comparison) -> list[Part]:
-    return [part for data, rows in (("MNIST", mnist), ("CIFAR-10", cifar)) for label in (ADAM, WITHOUT)
-            if rows[label].learned for part in [_above(f"{data} {label}", rows[label])]]  # fmt: skip
-
-
-def _above(name: str, row: Row) -> Part:
-    pairs = [(each.history["validation_accuracy"], each.history["train_accuracy"]) for each in row.alive]
-    shares = [float(np.mean(np.greater(*pair))) for pair in pairs]
-    words = f"in {100 * np.mean(shares):.0f} % of the epochs"
-    return Part(name, _fact(np.mean(shares) > AT_TIMES, len(shares)), words)
+    parts = []
+    for data, rows in (("MNIST", mnist), ("CIFAR-10", cifar)):
+        for row in (rows[label] for label in (ADAM, WITHOUT) if rows[label].learned):
+            share = np.mean(above(row))
+            words = f"in {100 * share:.0f} % of the epochs"
+            parts.append(counting(f"{data} {row.label}", share > AT_TIMES, len(row.alive), words))
+    return parts
 
 
 # ------------------------------------------------------------------------------------------ the claims
-
-
-def _of(title: str, *labels: str) -> Rest:
-    (table,) = (each for named in SECTIONS.values() for each in named.values() if each.title == title)
-    return Rest(title, labels or tuple(table))
 
 
 def _pairs(*pairs: tuple[str, str]) -> Callable[[Comparison], list[Part]]:
@@ -395,84 +348,81 @@ def _pairs(*pairs: tuple[str, str]) -> Callable[[Comparison], list[Part]]:
     return lambda rows: [higher(rows, *pair) for pair in pairs]
 
 
-_landscape = (_of("2.2 loss landscape"),)
-_optimizer = (_of("3.1 optimizer", "SGD", WARM_SGD, "DessiLBI", WARM),)
-_mnist, _cifar = _of("3.2 MNIST", ADAM, WITHOUT), _of("3.2 CIFAR-10", ADAM, USUAL, WITHOUT)
-_rates = ("cyclic 0.01–0.04", "0.04, then 0.01", "0.01")
-_crop, _small, _large = "crop + flip + normalisation", "3×3, stride 1", "5×5, stride 2"
-_both = "5×5 + 5×5", "5×5 + 3×3", "3×3 + 3×3"
+def _all(*titles: str) -> dict[str, tuple[str, ...]]:
+    return {title: () for title in titles}
+
+
+OPTIMIZER = {"3.1 optimizer": ("SGD", WARM_SGD, "DessiLBI", WARM)}
+ADAM_ROWS = {"3.2 MNIST": (ADAM, WITHOUT), "3.2 CIFAR-10": (ADAM, USUAL, WITHOUT)}
+CYCLIC, STEPPED = "cyclic 0.01–0.04", "0.04, then 0.01"
+CROP, SMALL, LARGE = "crop + flip + normalisation", "3×3, stride 1", "5×5, stride 2"
 
 CLAIMS = (
-    Claim("1.2", "Batch norm costs a little time and raises accuracy.", (_of("1.2 batch norm"),), batch_norm),
+    Claim("1.2", "Batch norm costs a little time and raises accuracy.", _all("1.2 batch norm"), batch_norm),
     Claim("1.3", "Dropout after the convolutions raises accuracy; 0.3 beats 0 and 0.5.",
-          (_of("1.3 dropout after each conv", "0", "0.3", "0.5"),), _pairs(("0.3", "0"), ("0.3", "0.5"))),
-    Claim("1.4", "NLL does better than cross-entropy.", (_of("1.4 loss"),), one_function),
+          {"1.3 dropout after each conv": ("0", "0.3", "0.5")}, _pairs(("0.3", "0"), ("0.3", "0.5"))),
+    Claim("1.4", "NLL does better than cross-entropy.", _all("1.4 loss"), one_function),
     Claim("1.5", "At a rate of 0.1 some optimizers don't converge: they are sensitive to it; SGD with momentum is"
-          " best.", (_of("1.5 optimizer"),), optimizers),
-    Claim("1.6", "ReLU does better than tanh, by far.", (_of("1.6 activation"),),
+          " best.", _all("1.5 optimizer"), optimizers),
+    Claim("1.6", "ReLU does better than tanh, by far.", _all("1.6 activation"),
           lambda rows: [between(f"ReLU above tanh by {FAR:g} points", rows.gap("ReLU", "tanh"), FAR)]),
-    Claim("1.6", "5×5 kernels in both layers are best; the smaller, the worse.", (_of("1.6 kernels"),),
-          _pairs(_both[:2], _both[::2], _both[1:])),
-    Claim("1.7", "A larger hidden layer doesn't raise accuracy.", (_of("1.7 hidden size"),),
+    Claim("1.6", "5×5 kernels in both layers are best; the smaller, the worse.", _all("1.6 kernels"),
+          _pairs(("5×5 + 5×5", "5×5 + 3×3"), ("5×5 + 5×5", "3×3 + 3×3"), ("5×5 + 3×3", "3×3 + 3×3"))),
+    Claim("1.7", "A larger hidden layer doesn't raise accuracy.", _all("1.7 hidden size"),
           lambda rows: [no_gain(rows, "1024", "100"), no_gain(rows, "300", "100")]),
-    Claim("1.9", "Crop, flip and normalisation raise generalisation clearly.", (_of("1.9 augmentation"),),
-          lambda rows: [higher(rows, _crop, "none"), relieves(rows, _crop, "none")]),
+    Claim("1.9", "Crop, flip and normalisation raise generalisation clearly.", _all("1.9 augmentation"), augmentation),
     Claim("1.9", "L2 raises accuracy; a stronger one at the end relieves the overfitting that is left.",
-          (_of("1.9 L2 regularisation", "none", "1e-4"), _of("1.9 kernel of one block", _small), _of("1.9 final")),
-          lambda rows, before, final: [higher(rows, "1e-4", "none"), measured(
-              "overfits less", ahead(final["final"]), ahead(before[_small]), -math.inf, 0)]),
-    Claim("1.9", "Momentum 0.9 does better than 0.5.", (_of("1.9 momentum"),), _pairs(("0.9", "0.5"))),
+          {"1.9 L2 regularisation": ("none", "1e-4"), "1.9 kernel of one block": (SMALL,), "1.9 final": ()}, decay),
+    Claim("1.9", "Momentum 0.9 does better than 0.5.", _all("1.9 momentum"), _pairs(("0.9", "0.5"))),
     Claim("1.9", "A cyclic rate beats the stepped one, and that beats the constant one.",
-          (_of("1.9 learning rate"),), _pairs(_rates[:2], _rates[1:])),
+          _all("1.9 learning rate"), _pairs((CYCLIC, STEPPED), (STEPPED, "0.01"))),
     Claim("1.9", "Under the cyclic rate accuracy and loss swing with the cycle, accuracy widely; under the stepped one"
-          " accuracy jumps where the rate drops.", (_of("1.9 learning rate"),), swings),
+          " accuracy jumps where the rate drops.", _all("1.9 learning rate"), swings),
     Claim("1.9", "The kernel of one block matters little; 3×3 is slightly better.",
-          (_of("1.9 kernel of one block"),), lambda rows: [little(rows, _small, _large), higher(rows, _small, _large)]),
+          _all("1.9 kernel of one block"), lambda rows: [little(rows, SMALL, LARGE), higher(rows, SMALL, LARGE)]),
     Claim("1.9", "Other activations and losses don't help the deeper network (said without figures).",
-          (_of("1.9 other activations and losses"),), other_activations),
+          _all("1.9 other activations and losses"), other_activations),
     Claim("1.9", "Of the final model, accuracy levels off and loss falls fast, then rises slightly.",
-          (_of("1.9 final"),), levels_off),
-    Claim("2.1", "Batch norm raises VGG-A's accuracy, and it rises faster.", (_of("2.1 accuracy"),), vgg_accuracy),
-    Claim("2.2", "With batch norm the loss falls faster and varies less over learning rates.", _landscape,
-          functools.partial(landscape, "step_loss", {"middle": "lower", "width": "narrower"})),
-    Claim("2.3", "With batch norm gradients are more predictable: their differences are steadier.", _landscape,
-          functools.partial(landscape, "gradient_change", {"width": "narrower"})),
-    Claim("2.4", "With batch norm effective β is smaller and steadier.", _landscape,
-          functools.partial(landscape, "smoothness", {"middle": "smaller", "width": "narrower"})),
-    Claim("3.1", "DessiLBI ends slightly below SGD at these settings.", _optimizer, slightly_below),
+          _all("1.9 final"), levels_off),
+    Claim("2.1", "Batch norm raises VGG-A's accuracy, and it rises faster.", _all("2.1 accuracy"), vgg_accuracy),
+    Claim("2.2", "With batch norm the loss falls faster and varies less over learning rates.",
+          _all("2.2 loss landscape"), functools.partial(landscape, "step_loss", {"middle": "lower",
+                                                                                 "width": "narrower"})),
+    Claim("2.3", "With batch norm gradients are more predictable: their differences are steadier.",
+          _all("2.2 loss landscape"), functools.partial(landscape, "gradient_change", {"width": "narrower"})),
+    Claim("2.4", "With batch norm effective β is smaller and steadier.",
+          _all("2.2 loss landscape"), functools.partial(landscape, "smoothness", {"middle": "smaller",
+                                                                                  "width": "narrower"})),
+    Claim("3.1", "DessiLBI ends slightly below SGD at these settings.", OPTIMIZER, slightly_below),
     Claim("3.1", "Up to 30–40 % of conv3 (and fc1) can be pruned at almost no cost; beyond, accuracy falls fast.",
-          (_of("3.1 optimizer", "DessiLBI", WARM),), prunable),
+          {"3.1 optimizer": ("DessiLBI", WARM)}, prunable),
     Claim("3.1", "conv3's filters under DessiLBI are darker, more of them black, than under SGD: it selects sparse"
-          " filters without losing accuracy.", _optimizer, darker),
-    Claim("3.2", "Adam raises DessiLBI's accuracy, on MNIST and on CIFAR-10.", (_mnist, _cifar), adam_helps),
-    Claim("3.2", "With and without Adam it takes about the same time.", (_mnist, _cifar), adam_as_fast),
+          " filters without losing accuracy.", OPTIMIZER, darker),
+    Claim("3.2", "Adam raises DessiLBI's accuracy, on MNIST and on CIFAR-10.", ADAM_ROWS, adam_helps),
+    Claim("3.2", "With and without Adam it takes about the same time.", ADAM_ROWS, adam_as_fast),
     Claim("3.2", "Validation accuracy is at times above training accuracy (the report guesses at underfitting).",
-          (_mnist, _cifar), validation_above),
+          ADAM_ROWS, validation_above),
 )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------ judging
 
 
-def judge(report: Report | Store | None = None, sections: Sequence[str] | None = None) -> list[Judgement]:
+def judge(report: Report, sections: Sequence[str] | None = None) -> list[Judgement]:
     """CLAIMS, or those of some of the report's sections ("1.2"), judged from one budget's records, in their order."""
-    report = report if isinstance(report, Report) else Report(report)
-    return [_judge(claim, report) for claim in CLAIMS if sections is None or claim.section in sections]
+    return [judged(claim, report) for claim in CLAIMS if sections is None or claim.section in sections]
 
 
-def _judge(claim: Claim, report: Report) -> Judgement:
-    rows = [report[rest.title][label] for rest in claim.rests for label in rest.labels]
-    absent = tuple(f"{label} ({rest.title})" for rest in claim.rests for label in rest.labels
-                   if not report[rest.title][label])  # fmt: skip
+def judged(claim: Claim, report: Report) -> Judgement:
+    rows = [(label, title, report[title][label]) for title, labels in claim.rests.items()
+            for label in labels or report[title]]  # fmt: skip
+    absent = [f"{label} ({title})" for label, title, row in rows if not row]
     if absent:
         parts = [Part("no record yet", UNMEASURED, listed(absent) if len(absent) < 4 else counted(len(absent), "row"))]
     else:
-        parts = claim.rule(*(report[rest.title] for rest in claim.rests))
-    known = {record.run: record for row in rows for record in row}
-    counts = [row.n for row in rows]
-    return Judgement(
-        claim.section, claim.words, tuple(parts), (min(counts), max(counts)), tuple(known.values()), absent
-    )
+        parts = claim.rule(*(report[title] for title in claim.rests))
+    counts = [row.n for *_, row in rows]
+    return Judgement(claim.section, claim.words, tuple(parts), (min(counts), max(counts)))
 
 
 def tally(judged: Sequence[Judgement]) -> str:
@@ -486,9 +436,8 @@ CAPTION = "The report's claims, judged from records"
 
 def verdicts(judged: Sequence[Judgement]) -> Grid:
     """The claims and their verdicts alone."""
-    lines = [(f"{each.section} {each.claim}", each.shown, _seeds(each)) for each in judged]
-    frame = pd.DataFrame(lines, columns=["claim", "verdict", "n"])
-    return Grid(frame, f"{CAPTION}.", left=("verdict",))
+    lines = [(f"{each.section} {each.claim}", each.shown, "–".join(dict.fromkeys(map(str, each.n)))) for each in judged]
+    return Grid(pd.DataFrame(lines, columns=["claim", "verdict", "n"]), f"{CAPTION}.", left=("verdict",))
 
 
 def table(judged: Sequence[Judgement]) -> Grid:
@@ -496,10 +445,6 @@ def table(judged: Sequence[Judgement]) -> Grid:
     frame = verdicts(judged).frame
     frame.insert(2, "evidence", [each.evidence for each in judged])
     note = " Differences are in points, with their 95 % interval in brackets; n: seeds a row."
-    if any(each.substituted for each in judged):
+    if any(DAGGER in each.shown for each in judged):
         note += f" {DAGGER}: the stated setting failed to train, and the nearest that trained was judged."
     return Grid(frame, f"{CAPTION}.{note}", left=("verdict", "evidence"))
-
-
-def _seeds(judgement: Judgement) -> str:
-    return "–".join(dict.fromkeys(map(str, judgement.n)))

@@ -4,7 +4,8 @@ rows and draws their curves; what has no record yet is `MISSING`. Nothing is tra
 import functools
 import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,55 +36,39 @@ class Mean:
 
     def __format__(self, spec: str) -> str:
         words = percent(self.value) + ("" if self.std is None else f" ± {100 * self.std:.2f}")
-        if not self.failed:
-            return words
-        return f"{words} (failed to train)" if self.failed == self.n else f"{words} ({self._some} failed to train)"
+        some = "" if self.failed == self.n else f"{self.failed} of {self.n} "
+        return f"{words} ({some}failed to train)" if self.failed else words
 
-    __str__ = functools.partialmethod(__format__, "")
-
-    @property
-    def _some(self) -> str:
-        return f"{self.failed} of {self.n}"
+    def __str__(self) -> str:
+        return format(self)
 
 
+@dataclass(frozen=True)
 class Gap:
-    """How much more accurate one row is than another, in points, with its 95 % interval; `reported`: the same of the
-    report's two scores; `seconds`: how many times as long an epoch takes; `verdict`: that the row is more accurate."""
+    """How much more accurate one row is than another, in points, with its 95 % interval; `counts`: seeds of both.
 
-    def __init__(self, interval: Interval, counts: tuple[int, int], reported: Any, seconds: Any, reported_seconds: Any):
-        self.interval, self.counts, self.reported = interval, counts, reported
-        self.seconds, self.reported_seconds = seconds, reported_seconds
+    `reported`: the same of the report's two scores; `seconds`, `reported_seconds`: how many times as long an epoch
+    takes. The verdicts are those on what the difference is claimed to be.
+    """
 
-    @property
-    def value(self) -> float:
-        return self.interval.value
-
-    @property
-    def n(self) -> int:
-        return min(self.counts)
+    interval: Interval
+    counts: tuple[int, int]
+    reported: Any = MISSING
+    seconds: Any = MISSING
+    reported_seconds: Any = MISSING
 
     def judge(self, above: float = 0.0, below: float = math.inf) -> str:
         """The verdict on the claim that the difference lies between `above` and `below`, in points."""
         return records.verdict(self.interval, self.counts, above, below)
 
-    @property
-    def verdict(self) -> str:
-        return self.judge()
+    verdict = property(judge, doc="That the row is more accurate.")
+    far = property(lambda self: self.judge(above=FAR), doc="That the row is more accurate by far.")
+    little = property(lambda self: self.judge(-LITTLE, LITTLE), doc="That the two rows hardly differ.")
+    no_gain = property(lambda self: self.judge(-math.inf, LITTLE), doc="That the row is no more accurate.")
 
     @property
-    def far(self) -> str:
-        """The verdict that the row is more accurate by far."""
-        return self.judge(above=FAR)
-
-    @property
-    def little(self) -> str:
-        """The verdict that the two rows hardly differ."""
-        return self.judge(-LITTLE, LITTLE)
-
-    @property
-    def no_gain(self) -> str:
-        """The verdict that the row is no more accurate, but perhaps less."""
-        return self.judge(-math.inf, LITTLE)
+    def value(self) -> float:
+        return self.interval.value
 
     def __float__(self) -> float:
         return self.value
@@ -95,18 +80,26 @@ class Gap:
             return words
         return f"{words} [{signed(self.interval.low, digits)}, {signed(self.interval.high, digits)}]"
 
-    __str__ = functools.partialmethod(__format__, "")
+    def __str__(self) -> str:
+        return format(self)
+
+
+def gap_of(ours: Sequence[float], theirs: Sequence[float]) -> Any:
+    """How far numbers, one a run, of one row lie above those of another, with the spread of these two alone."""
+    if not (len(ours) and len(theirs)):
+        return MISSING
+    return Gap(records.difference(ours, theirs, records.pooled([ours, theirs])), (len(ours), len(theirs)))
 
 
 class Row(list[Record]):
     """The records of one row, one a seed, and what they say; MISSING without records.
 
-    `label`; `run`, as it is declared for the report's length; `reported`, what the report states.
+    `label`; `run`, as it is declared for the report's length; `stated`, what the report states.
     """
 
-    def __init__(self, label: str, run: Run, reported: Reported, found: Iterable[Record], store: Store):
+    def __init__(self, label: str, run: Run, stated: Reported, found: Iterable[Record], store: Store):
         super().__init__(found)
-        self.label, self.run, self.stated, self.store = label, run, reported, store
+        self.label, self.run, self.stated, self.store = label, run, stated, store
 
     @property
     def n(self) -> int:
@@ -153,22 +146,18 @@ class Row(list[Record]):
         return self[0] if self else MISSING
 
     @property
-    def parameters(self) -> Any:
-        return self.first.parameters
-
-    @property
     def epochs(self) -> Any:
         return self.first.run.epochs
-
-    @functools.cached_property
-    def arrays(self) -> Any:
-        """The series beside the first seed's record."""
-        return self.series[0] if self.series else MISSING
 
     @functools.cached_property
     def series(self) -> list[dict[str, np.ndarray]]:
         """The series beside each record that has them."""
         return [self.store.arrays(record) for record in self if record.files]
+
+    @property
+    def arrays(self) -> Any:
+        """The series beside the first seed's record."""
+        return self.series[0] if self.series else MISSING
 
     @property
     def silent(self) -> Any:
@@ -192,11 +181,11 @@ class Row(list[Record]):
 
     def argmin(self, name: str) -> Any:
         """The epoch after which that mean is lowest."""
-        return self.alive and int(np.nanargmin(self.curve(name))) + 1 or MISSING
+        return int(np.nanargmin(self.curve(name))) + 1 if self.alive else MISSING
 
     def argmax(self, name: str) -> Any:
         """The epoch after which that mean is highest."""
-        return self.alive and int(np.nanargmax(self.curve(name))) + 1 or MISSING
+        return int(np.nanargmax(self.curve(name))) + 1 if self.alive else MISSING
 
     def reaches(self, name: str, value: float) -> list[int]:
         """The first epoch after which the series is at least `value`, of each seed that learned; epochs + 1 if none."""
@@ -271,21 +260,16 @@ class Comparison(Mapping):
 
     def grid(self) -> Grid:
         """Our accuracies beside the report's, in percent."""
-        rows = self.values()
         frame = pd.DataFrame([{
-            "row": row.label, "accuracy": float(row.accuracy), "reported": float(row.reported),
-            "difference": float(row.difference), "n": row.n,
-        } for row in rows])  # fmt: skip
-        texts = pd.DataFrame({
-            "": frame["row"],
-            "ours (%)": ["failed to train" if row and not row.scores else f"{row.accuracy}" for row in rows],
-            "report (%)": [f"{row.reported}" for row in rows],
-            "difference (points)": [f"{row.difference}" for row in rows],
-            "n": [str(row.n) for row in rows],
-        })  # fmt: skip
-        if frame["reported"].isna().all():
-            texts = texts.drop(columns=["report (%)", "difference (points)"])
-        return Grid(frame, self.caption, texts)
+            "": row.label,
+            "ours (%)": "failed to train" if row and not row.scores else f"{row.accuracy}",
+            "report (%)": f"{row.reported}",
+            "difference (points)": f"{row.difference}",
+            "n": row.n,
+        } for row in self.values()])  # fmt: skip
+        if all(row.stated.accuracy is None for row in self.values()):
+            frame = frame.drop(columns=["report (%)", "difference (points)"])
+        return Grid(frame, self.caption)
 
     @property
     def caption(self) -> str:
@@ -302,7 +286,8 @@ class Comparison(Mapping):
                 f'python -m helpers run --table "{self.table.title}"{length}')  # fmt: skip
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<li>{html.escape(label)}: {links}</li>" for label, links in self._links(_anchor).items())
+        links = self._links('<a href="{1}">{0}</a>')
+        lines = "".join(f"<li>{html.escape(label)}: {each}</li>" for label, each in links.items())
         fold = f"<details><summary>records</summary><ul>{lines}</ul></details>" if lines else ""
         return self.grid()._repr_html_() + fold
 
@@ -314,30 +299,30 @@ class Comparison(Mapping):
 
     def records(self) -> str:
         """A fold that leads to the records, in Markdown, for the end of what `say` is given."""
-        lines = "\n".join(f"- {label}: {links}" for label, links in self._links(_link).items())
+        lines = "\n".join(f"- {label}: {links}" for label, links in self._links("[{0}]({1})").items())
         return f"\n\n<details><summary>records</summary>\n\n{lines or 'no record yet'}\n\n</details>"
 
-    def _links(self, form) -> dict[str, str]:
-        return {label: ", ".join(map(form, row)) for label, row in self.items() if row}
+    def _links(self, form: str) -> dict[str, str]:
+        """Label → links to its records; `form` takes words and address."""
+        return {label: ", ".join(form.format(each.run.digest[:SHOWN_DIGITS], address(each)) for each in row)
+                for label, row in self.items() if row}  # fmt: skip
 
     def seconds(self) -> Grid:
         """Seconds an epoch, those of the fastest, on the machine that most rows were made on."""
         measured, where = records.times(self)
+        frame = pd.DataFrame({"": list(self), "ours": [_rounded(each, 0) for each in measured.values()]})
         reported = [row.stated.seconds and row.stated.seconds / row.run.epochs for row in self.values()]
-        frame = pd.DataFrame({"": list(self), "ours": list(measured.values()), "report": reported})
-        texts = pd.DataFrame({"": frame[""], "ours": [_rounded(each, 0) for each in measured.values()],
-                              "report": [_rounded(each, 1) for each in reported]})  # fmt: skip
-        if not any(reported):
-            texts = texts.drop(columns="report")
-        return Grid(frame, f"Seconds of the fastest epoch ({where or 'no record yet'}).", texts)
+        if any(reported):
+            frame["report"] = [_rounded(each, 1) for each in reported]
+        return Grid(frame, f"Seconds of the fastest epoch ({where or 'no record yet'}).")
 
     def settings(self) -> Grid:
         """What its runs have in common, and in what they differ."""
         return settings([experiments.at(run, self.budget) for run in self.table.values()])
 
-    def curves(self, what: str, **looks) -> Figure:
+    def curves(self, what: str) -> Figure:
         """`what` ("accuracy" or "loss") after each epoch, in training and on the validation set: a line a seed."""
-        return curves.pair(self, what, **looks)
+        return curves.pair(self, what)
 
 
 def _kind(run: Run) -> tuple:
@@ -347,14 +332,6 @@ def _kind(run: Run) -> tuple:
 
 def _rounded(value: float | None, digits: int) -> str:
     return DASH if value is None else f"{value:,.{digits}f}"
-
-
-def _anchor(record: Record) -> str:
-    return f'<a href="{html.escape(address(record))}">{record.run.digest[:SHOWN_DIGITS]}</a>'
-
-
-def _link(record: Record) -> str:
-    return f"[{record.run.digest[:SHOWN_DIGITS]}]({address(record)})"
 
 
 # ------------------------------------------------------------------------------------------ the report

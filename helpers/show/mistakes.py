@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.show.curves import WIDTH, closed, tiles
-from helpers.show.grid import Grid as Table
+from helpers.show.grid import Grid
 from helpers.show.text import MISSING
 
 # A filter's share of weight that is the same in all three colours, as a length: above the one it is almost colourless,
@@ -22,60 +21,8 @@ COLOURLESS, COLOURFUL = 0.9, 0.5
 # Of CIFAR-10's test images, by looking at them: the label, and what is to be seen.
 MISLABELLED = {2405: ("cat", "frog")}
 
-# ------------------------------------------------------------------------------------------ classes
 
-
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int = 10) -> np.ndarray:
-    """counts[i, j]: images of class i taken for class j."""
-    counts = np.zeros((classes, classes), dtype=int)
-    np.add.at(counts, (labels, predictions), 1)
-    return counts
-
-
-def confusion(counts: np.ndarray, classes: Sequence[str], ax: Axes) -> Axes:
-    """A confusion matrix as counts, true classes down, predicted ones across; the shade is that of the mistakes."""
-    shade = np.where(np.eye(len(counts), dtype=bool), np.nan, counts.astype(float))
-    sns.heatmap(shade, cmap="Greys", ax=ax, square=True, linewidths=0.5, cbar_kws={"label": "mistakes (images)"})
-    for i, row in enumerate(counts):
-        for j, count in enumerate(row):
-            dark = i != j and count > 0.6 * np.nanmax(shade)
-            ax.text(j + 0.5, i + 0.5, count, ha="center", va="center", fontsize=7.5,
-                    color="white" if dark else "black", weight="bold" if i == j else "normal")  # fmt: skip
-    ax.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=45, ha="right")
-    ax.set_yticks(np.arange(len(classes)) + 0.5, classes, rotation=0)
-    ax.set(xlabel="predicted class", ylabel="true class")
-    ax.grid(False)
-    return ax
-
-
-def confused_pairs(confusion, classes, count: int = 8) -> Table:
-    """The most frequent mistakes of a confusion matrix (rows: true class), most frequent first."""
-    pairs = [(classes[i], classes[j], int(confusion[i][j]), 100 * confusion[i][j] / max(1, sum(confusion[i])))
-             for i in range(len(classes)) for j in range(len(classes)) if i != j]  # fmt: skip
-    pairs.sort(key=lambda pair: -pair[2])
-    frame = pd.DataFrame(pairs[:count], columns=["true class", "taken for", "images", "share of the class (%)"])
-    shares = frame["share of the class (%)"].map("{:.1f}".format)
-    texts = frame.assign(**{"images": frame["images"].astype(str), "share of the class (%)": shares})
-    return Table(frame, "The most confused pairs of classes, on the test set.", texts, left=("taken for",))
-
-
-def worst_mistake(labels: np.ndarray, predictions: np.ndarray, classes: Sequence = range(10)) -> str:
-    """The most frequent mistake, in words: "91.0 % of class 8 are taken for 3"."""
-    counts = confusion_matrix(labels[: len(predictions)], predictions, len(classes))
-    true, taken, _, share = next(confused_pairs(counts, classes, 1).frame.itertuples(index=False))
-    return f"{share:.1f} % of class {true} are taken for {taken}"
-
-
-def class_accuracies(counts: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Class → the share (0 to 1) of its images that a confusion matrix has on its diagonal, lowest first."""
-    shares = dict(zip(classes, (counts.diagonal() / counts.sum(1)).tolist()))
-    return dict(sorted(shares.items(), key=lambda item: item[1]))
-
-
-# ------------------------------------------------------------------------------------------ mistakes
-
-
-class Mistakes(NamedTuple):
+class Wrong(NamedTuple):
     """The images that a network gets wrong, surest first, of `images`; mean confidences (0 to 1)."""
 
     at: np.ndarray
@@ -84,52 +31,72 @@ class Mistakes(NamedTuple):
     confidence_right: float
 
 
-def mistakes(labels: np.ndarray, kept: Mapping[str, np.ndarray]) -> Mistakes:
-    """What is wrong in the `test_predictions` of a run, whose `test_confidence` says how sure it was."""
-    confidence, right = kept["test_confidence"].astype(float), kept["test_predictions"] == labels
-    wrong = np.flatnonzero(~right)
-    means = (float(confidence[each].mean()) if each.any() else float("nan") for each in (~right, right))
-    return Mistakes(wrong[np.argsort(-confidence[wrong], kind="stable")], len(labels), *means)
-
-
 class Predictions:
-    """What the first seed of a row takes the test images for."""
+    """What the first seed of a row takes the test images for.
+
+    `arrays`: its `test_predictions`, `test_confidence` and `first_filters`; `counts[i, j]`: images of class i taken for
+    class j; `hardest`, `easiest`: a class and the share (0 to 1) of its images that are right.
+    """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], labels: np.ndarray, images: Sequence, classes: Sequence[str]):
-        self.arrays, self.images, self.classes = arrays, images, classes
-        self.labels = labels[: len(arrays["test_predictions"])]
-        self.counts = confusion_matrix(self.labels, arrays["test_predictions"])
-        self.wrong = mistakes(self.labels, arrays)
-        shares = list(class_accuracies(self.counts, classes).items())
-        self.hardest, self.easiest = shares[0], shares[-1]
-
-    def confusion(self) -> Figure:
-        figure, ax = plt.subplots(figsize=(5.6, 4.6))
-        confusion(self.counts, self.classes, ax)
-        return closed(figure)
-
-    def pairs(self) -> Table:
-        return confused_pairs(self.counts, self.classes)
+        self.taken_for, self.filters = arrays["test_predictions"], arrays["first_filters"]
+        self.labels, self.images, self.classes = labels[: len(self.taken_for)], images, classes
+        self.counts = confusion_matrix(self.labels, self.taken_for, len(classes))
+        by_share = sorted(zip(classes, self.counts.diagonal() / self.counts.sum(1)), key=lambda each: each[1])
+        self.hardest, self.easiest = by_share[0], by_share[-1]
+        self.wrong = _wrong(self.taken_for == self.labels, arrays["test_confidence"].astype(float))
 
     @property
     def surest(self) -> np.ndarray:
         """The ten mistakes of which it is surest."""
         return self.wrong.at[:10]
 
+    @property
+    def colours(self) -> tuple[int, int]:
+        return colours(self.filters)
+
+    def confusion(self) -> Figure:
+        """True classes down, predicted ones across; the shade is that of the mistakes."""
+        figure, ax = plt.subplots(figsize=(5.6, 4.6))
+        right = np.eye(len(self.counts), dtype=bool)
+        names = {"xticklabels": self.classes, "yticklabels": self.classes}
+        look = {"cmap": "Greys", "square": True, "linewidths": 0.5, "cbar_kws": {"label": "mistakes (images)"}}
+        sns.heatmap(self.counts, mask=right, annot=True, fmt="d", annot_kws={"size": 7.5}, ax=ax, **look, **names)
+        for place, count in enumerate(self.counts.diagonal()):
+            ax.text(place + 0.5, place + 0.5, count, ha="center", va="center", fontsize=7.5, weight="bold")
+        ax.set_xticks(ax.get_xticks(), self.classes, rotation=45, ha="right")
+        ax.set(xlabel="predicted class", ylabel="true class")
+        ax.grid(False)
+        return closed(figure)
+
+    def pairs(self, count: int = 8) -> Grid:
+        """The most frequent mistakes."""
+        pairs = [(there, here, counts[j], f"{100 * counts[j] / counts.sum():.1f}")
+                 for i, (there, counts) in enumerate(zip(self.classes, self.counts))
+                 for j, here in enumerate(self.classes) if i != j]  # fmt: skip
+        pairs = sorted(pairs, key=lambda pair: -pair[2])[:count]
+        frame = pd.DataFrame(pairs, columns=["true class", "taken for", "images", "share of the class (%)"])
+        return Grid(frame, "The most confused pairs of classes, on the test set.", left=("taken for",))
+
     def gallery(self) -> Figure:
+        """The surest mistakes, each under its class and the class that it is taken for."""
         figure, axes = plt.subplots(2, 5, figsize=(WIDTH, 3.4))
-        pictures, taken = self.images[self.surest].numpy(), self.arrays["test_predictions"][self.surest]
-        gallery(pictures, self.labels[self.surest], taken, self.classes, axes.flat)
+        for ax, at in zip(axes.flat, self.surest):
+            ax.imshow(self.images[int(at)].numpy().transpose(1, 2, 0), interpolation="nearest")
+            true, taken_for = self.classes[self.labels[at]], self.classes[self.taken_for[at]]
+            ax.set_title(f"{true},\ntaken for {taken_for}", fontsize=7.5)
+            ax.axis("off")
         return closed(figure)
 
     def first_layer(self) -> Figure:
+        """The first layer's filters (N, 3, H, W) as colour images: mid-grey is 0, each filter's largest weight in full
+        colour. One scale would hide most of them, for no reason: the batch norm that follows takes out how long a
+        filter is."""
         figure, ax = plt.subplots(figsize=(WIDTH, 2))
-        filters(self.arrays["first_filters"], ax)
+        ax.imshow(filter_tiles(self.filters, 16), interpolation="nearest")
+        ax.set_title("mid-grey is 0, full colour the largest weight of a filter", fontsize=8)
+        ax.axis("off")
         return closed(figure)
-
-    @property
-    def colours(self) -> tuple[int, int]:
-        return colours(self.arrays["first_filters"])
 
 
 def of(row, dataset) -> Any:
@@ -139,15 +106,25 @@ def of(row, dataset) -> Any:
     return Predictions(row.arrays, dataset.test.labels.numpy(), dataset.test.images, dataset.classes)
 
 
-def gallery(
-    images: np.ndarray, true: np.ndarray, taken_for: np.ndarray, classes: Sequence[str], axes: Sequence[Axes]
-) -> Sequence[Axes]:
-    """One image (3, H, W) uint8 an axis, under its class and the class that it is taken for."""
-    for ax, image, here, there in zip(axes, images, true, taken_for, strict=True):
-        ax.imshow(image.transpose(1, 2, 0), interpolation="nearest")
-        ax.set_title(f"{classes[here]},\ntaken for {classes[there]}", fontsize=7.5)
-        ax.axis("off")
-    return axes
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int = 10) -> np.ndarray:
+    """counts[i, j]: images of class i taken for class j."""
+    counts = np.zeros((classes, classes), dtype=int)
+    np.add.at(counts, (labels, predictions), 1)
+    return counts
+
+
+def _wrong(right: np.ndarray, confidence: np.ndarray) -> Wrong:
+    wrong = np.flatnonzero(~right)
+    at = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    return Wrong(at, len(right), float(confidence[~right].mean()), float(confidence[right].mean()))
+
+
+def worst_mistake(labels: np.ndarray, predictions: np.ndarray) -> str:
+    """The most frequent mistake, in words: "91.0 % of class 8 are taken for 3"."""
+    counts = confusion_matrix(labels[: len(predictions)], predictions)
+    mistakes = counts - np.diag(counts.diagonal())
+    true, taken_for = np.unravel_index(mistakes.argmax(), mistakes.shape)
+    return f"{100 * counts[true, taken_for] / counts[true].sum():.1f} % of class {true} are taken for {taken_for}"
 
 
 def label_errors(shown: Sequence[int]) -> str:
@@ -157,21 +134,11 @@ def label_errors(shown: Sequence[int]) -> str:
     return f"Not every one is the network's mistake: {'; '.join(known)}." if known else ""
 
 
-# ------------------------------------------------------------------------------------------ first-layer filters
-
-
-def filters(weights: np.ndarray, ax: Axes, columns: int = 16) -> Axes:
-    """First-layer filters (N, 3, H, W) as colour images: mid-grey is 0, each filter's largest weight in full colour.
-
-    One scale would hide most of them, for no reason: the batch norm that follows takes out how long a filter is.
-    """
+def filter_tiles(weights: np.ndarray, columns: int) -> np.ndarray:
+    """Filters (N, 3, H, W) in one image, each on a scale of its own."""
     scale = np.abs(weights).max((1, 2, 3), keepdims=True)
     scale[scale == 0] = 1
-    sheet = tiles(0.5 + (weights / (2 * scale)).transpose(0, 2, 3, 1), columns)
-    ax.imshow(sheet, interpolation="nearest")
-    ax.set_title("mid-grey is 0, full colour the largest weight of a filter", fontsize=8)
-    ax.axis("off")
-    return ax
+    return tiles(0.5 + (weights / (2 * scale)).transpose(0, 2, 3, 1), columns)
 
 
 def colours(weights: np.ndarray) -> tuple[int, int]:

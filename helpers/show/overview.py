@@ -1,14 +1,20 @@
-"""The whole report at a glance: its rows beside ours, what they cost, how complete the records are. It reads records,
-and changes nothing."""
+"""The whole report at a glance: all scores beside the report's, what accuracy costs, how complete the records are. It
+reads records, and changes nothing."""
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from helpers import experiments, records
 from helpers.experiments import SECTIONS
 from helpers.records import Record
 from helpers.show.comparison import Comparison, Report
+from helpers.show.curves import LINES, MARKERS, WIDTH, closed, legend
 from helpers.show.grid import Grid
 from helpers.show.text import missing, signed
 
@@ -21,24 +27,79 @@ def shown(report: Report) -> list[Comparison]:
     return [rows for number in SECTIONS if number != READINGS for rows in report.section(number).values()]
 
 
-def all_rows(report: Report) -> pd.DataFrame:
-    """Every row that both we and the report have, each run once: section, table, row, accuracy, reported (0 to 1).
+def all_rows(report: Report, once: bool = True) -> pd.DataFrame:
+    """Every row that both we and the report have; a run that stands in several tables only `once`.
 
-    `difference`: ours less the report's, in points; `expected`: whether the report's score lies where one further run
-    of ours is to be expected.
+    Section, table, row; accuracy, reported (0 to 1); ours: mean ± standard deviation in percent; difference: ours less
+    the report's, in points; expected: whether the report's score lies where one further run of ours is to be expected.
     """
     seen = {}
     for rows in shown(report):
         for label, row in rows.items():
             if not missing(row.difference):
-                among = 100 * row.reported in rows.expected(label)
-                seen.setdefault((row.first.run, row.reported), {
-                    "section": rows.table.section, "table": rows.table.title, "row": label,
+                run = (row.first.run, row.reported) if once else (rows.table.title, label)
+                seen.setdefault(run, {
+                    "section": rows.table.section, "table": rows.table.title, "row": label, "ours": f"{row.accuracy}",
                     "accuracy": float(row.accuracy), "reported": float(row.reported),
-                    "difference": float(row.difference), "expected": among,
+                    "difference": float(row.difference), "expected": 100 * row.reported in rows.expected(label),
                 })  # fmt: skip
-    columns = ["section", "table", "row", "accuracy", "reported", "difference", "expected"]
+    columns = ["section", "table", "row", "ours", "accuracy", "reported", "difference", "expected"]
     return pd.DataFrame(list(seen.values()), columns=columns)
+
+
+def median_differences(rows: pd.DataFrame) -> str:
+    """Ours less the report's by section, in words: the median of its rows, from `all_rows`."""
+    groups = rows.groupby("section", sort=False)["difference"]
+    words = [f"section {section} {signed(each.median())} (of {len(each)})" for section, each in groups]
+    return "; ".join(words) or "no row yet"
+
+
+def against_report(rows: pd.DataFrame, floor: float = 55) -> Figure:
+    """Our accuracy against the report's in percent, a mark a row, one look a section; on the diagonal both agree.
+
+    `rows`: as `all_rows` gives them. Those more than APART points off are named; those below `floor` percent stand at
+    the edge, with their score and an arrow.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 4.6))
+    rows = rows.assign(stated=100 * rows["reported"], percent=(100 * rows["accuracy"]).clip(lower=floor))
+    _scatter(ax, rows, "stated", "percent", "section", s=40)
+    ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
+    ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
+    legend(ax, title="section", loc="upper left")
+    off = rows[rows["difference"].abs() > APART].sort_values("percent")
+    _names(ax, off[off["difference"] > 0], -1)
+    _names(ax, off[(off["difference"] < 0) & (off["percent"] > floor)], 1)
+    for place, row in enumerate(off[off["percent"] <= floor].sort_values("stated").itertuples()):
+        words, height = f"{_name(row)}: {100 * row.accuracy:.1f} ↓", 7 + 10 * (place % 3)
+        ax.annotate(words, (row.stated, floor), (0, height), textcoords="offset points", size=7.5, ha="center")
+    return closed(figure)
+
+
+def _scatter(ax: Axes, rows: pd.DataFrame, x: str, y: str, group: str, **look) -> None:
+    """A mark a row, each group with a colour and a marker of its own."""
+    names = list(rows[group].unique())
+    looks = {"palette": [LINES[i % len(LINES)][0] for i in range(len(names))], "markers": [*MARKERS[: len(names)]]}
+    groups = {"hue": group, "style": group, "hue_order": names, "style_order": names}
+    if names:
+        sns.scatterplot(rows, x=x, y=y, ax=ax, **groups, **looks, **look)
+
+
+def _names(ax: Axes, rows: pd.DataFrame, side: int, line: float = 1.5) -> None:
+    """Names marks on the side that leads away from the diagonal, at least a line, in percent, above each other."""
+    lowest = 0.0
+    for row in rows.itertuples():
+        height = max(row.percent, lowest)
+        ax.text(row.stated + 0.7 * side, height, _name(row), size=7.5, va="center", ha="left" if side > 0 else "right")
+        lowest = height + line
+
+
+def _name(row) -> str:
+    """A label that says nothing by itself, "0.9" or "without", has its table's name after it."""
+    alone = not re.fullmatch(r"[\d.e-]+|with(out)?", row.row)
+    return row.row if alone else f"{row.row} ({row.table.split(' ', 1)[1]})"
+
+
+# ------------------------------------------------------------------------------------------ what accuracy costs
 
 
 def costs(report: Report, section: str) -> pd.DataFrame:
@@ -52,17 +113,28 @@ def costs(report: Report, section: str) -> pd.DataFrame:
             if row.scores:
                 seen.setdefault(row.first.run, (rows.table.title, row))
     seconds, _ = records.times({run: row for run, (_, row) in seen.items()})
-    lines = [
-        (title, row.label, float(row.accuracy), row.parameters, seconds[run]) for run, (title, row) in seen.items()
-    ]
+    lines = [(title, row.label, float(row.accuracy), row.first.parameters, seconds[run])
+             for run, (title, row) in seen.items()]  # fmt: skip
     return pd.DataFrame(lines, columns=["table", "row", "accuracy", "parameters", "seconds_per_epoch"])
 
 
-def median_differences(rows: pd.DataFrame) -> str:
-    """Ours less the report's by section, in words: the median of its rows, from `all_rows`."""
-    groups = rows.groupby("section", sort=False)["difference"]
-    words = [f"section {section} {signed(each.median())} (of {len(each)})" for section, each in groups]
-    return "; ".join(words) or "no row yet"
+def draw_costs(rows: pd.DataFrame, floor: float = 50) -> Figure:
+    """Accuracy of all rows, as `costs` gives them, against parameters and against seconds an epoch.
+
+    Rows below `floor` percent, which have not learned much, are named above the first plot in place of a point.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), sharey=True)
+    low = rows["accuracy"] < min(floor / 100, rows["accuracy"].median())
+    known = rows[~low].assign(millions=rows["parameters"] / 1e6, percent=100 * rows["accuracy"])
+    for ax, column in zip(axes, ("millions", "seconds_per_epoch")):
+        _scatter(ax, known, column, "percent", "table", s=40, alpha=0.9, edgecolor="black", legend=ax is axes[-1])
+    axes[0].set(xlabel="parameters (millions)", ylabel="test accuracy (%)")
+    axes[1].set(xlabel="seconds an epoch", ylabel="")
+    legend(axes[1], title="first shown in", loc="center left", bbox_to_anchor=(1, 0.5))
+    if low.any():
+        names = ", ".join(f"{row.row} ({100 * row.accuracy:.1f} %)" for row in rows[low].itertuples())
+        axes[0].set_title(f"off the scale: {names}", loc="left", fontsize=8)
+    return closed(figure)
 
 
 # ------------------------------------------------------------------------------------------ how complete it is
@@ -93,14 +165,13 @@ def _progress(section: str, budget: str, known: Mapping[str, Record]) -> dict:
 
 def progress_table(frame: pd.DataFrame) -> Grid:
     """`progress` to look at, with the command that makes what is left."""
-    texts = pd.DataFrame({
-        "section": frame["section"],
-        "rows": [f"{row['rows done']} of {row['rows']}" for _, row in frame.iterrows()],
-        "runs": [f"{row['runs done']} of {row['runs']}" for _, row in frame.iterrows()],
-        "hours recorded": frame["hours"].map("{:.1f}".format),
-        "hours left": frame["hours left"].map("{:.1f}".format),
-        "command": [f"python -m helpers run --section {row.section} --budget {row.budget}" for row in
-                    frame.itertuples()],
-    })  # fmt: skip
+    shown = pd.DataFrame([{
+        "section": row["section"],
+        "rows": f"{row['rows done']} of {row['rows']}",
+        "runs": f"{row['runs done']} of {row['runs']}",
+        "hours recorded": f"{row['hours']:.1f}",
+        "hours left": f"{row['hours left']:.1f}",
+        "command": f"python -m helpers run --section {row['section']} --budget {row['budget']}",
+    } for row in frame.to_dict("records")])  # fmt: skip
     caption = "Rows and runs with a record, the hours they took, an estimate for the rest on one core, and its command."
-    return Grid(frame, caption, texts, left=("command",))
+    return Grid(shown, caption, left=("command",))

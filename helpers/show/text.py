@@ -22,16 +22,11 @@ class _Missing:
             raise AttributeError(name)
         return self
 
-    def __call__(self, *arguments, **named):
-        return self
-
     def __format__(self, spec: str) -> str:
         return DASH
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return DASH
-
-    __repr__ = __str__
 
     def __iter__(self):
         return iter(())
@@ -47,29 +42,14 @@ class _Missing:
 
         return np.empty(0, dtype)
 
-    def __reduce__(self) -> str:
-        return "MISSING"
 
-
-def _itself(self, *others):
-    return self
-
-
-def _twice(self, other):
-    return self, self
-
-
-def _no(self, other) -> bool:
-    return False
-
-
-_ARITHMETIC = "add sub mul truediv floordiv mod pow matmul".split()
-for _name in ("neg", "pos", "abs", "round", "getitem", *_ARITHMETIC, *(f"r{each}" for each in _ARITHMETIC)):
-    setattr(_Missing, f"__{_name}__", _itself)
+_ARITHMETIC = "add sub mul truediv floordiv mod pow".split()
+for _name in ("call", "getitem", "neg", "pos", "abs", "round", *_ARITHMETIC, *(f"r{each}" for each in _ARITHMETIC)):
+    setattr(_Missing, f"__{_name}__", lambda self, *others, **named: self)
 for _name in ("divmod", "rdivmod"):
-    setattr(_Missing, f"__{_name}__", _twice)
+    setattr(_Missing, f"__{_name}__", lambda self, other: (self, self))
 for _name in ("lt", "le", "gt", "ge"):
-    setattr(_Missing, f"__{_name}__", _no)
+    setattr(_Missing, f"__{_name}__", lambda self, other: False)
 
 MISSING = _Missing()
 
@@ -84,9 +64,7 @@ def missing(value) -> bool:
 
 def text(value) -> str:
     """A cell of a table: four digits of a float, a dash for none."""
-    if missing(value):
-        return DASH
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return DASH if missing(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def percent(accuracy: float | None) -> str:
@@ -99,11 +77,6 @@ def signed(value: float | None, digits: int = 2) -> str:
     return DASH if missing(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
-def points(difference: float | None) -> str:
-    """A difference in words: "+1.20 points"; a dash for none."""
-    return DASH if missing(difference) else f"{signed(difference)} points"
-
-
 def share(facts) -> str:
     """How many of some facts are true, in percent: "62 %"; a dash where there are none."""
     return f"{100 * sum(facts) / len(facts):.0f} %" if len(facts) else DASH
@@ -113,14 +86,14 @@ class Points(float):
     """A difference in points, written with its sign: "+1.20"."""
 
     def __format__(self, spec: str) -> str:
-        return signed(float(self)) if not spec else float.__format__(self, spec).replace("-", "−")
+        return f"{float(self):{spec or '+.2f'}}".replace("-", "−")
 
 
 class Percent(float):
     """An accuracy (0 to 1), written in percent: "71.60"."""
 
     def __format__(self, spec: str) -> str:
-        return percent(float(self)) if not spec else float.__format__(100 * self, spec)
+        return f"{100 * self:{spec or '.2f'}}"
 
 
 # ------------------------------------------------------------------------------------------ words

@@ -8,7 +8,7 @@ import pytest
 from helpers import experiments
 from helpers.experiments import PRUNED
 from helpers.records import VERDICTS, Store
-from helpers.show import claims, filters
+from helpers.show import claims, support
 from helpers.show.comparison import Report
 from tests import made
 
@@ -37,9 +37,9 @@ def filled(claim, accuracy=None, seeds=3, arrays=None, weights=None, **given):
     `accuracy`: by label, 0.7 unless named; `arrays`, `weights`: by label; what is `given` goes to `histories`.
     """
     found, beside = [], {}
-    for rest in claim.rests:
-        rows = Report(made.Kept())[rest.title].table
-        for label in rest.labels:
+    for title, labels in claim.rests.items():
+        rows = Report(made.Kept())[title].table
+        for label in labels or rows:
             for seed in range(seeds):
                 run, middle = experiments.reseed(rows[label], seed), (accuracy or {}).get(label, 0.7)
                 score = 0.1 if middle == 0.1 else middle + SPREAD[seed]
@@ -58,7 +58,7 @@ def claim_of(words):
 
 def judged(words, *arguments, **given):
     claim = claim_of(words)
-    return claims._judge(claim, filled(claim, *arguments, **given))
+    return claims.judged(claim, filled(claim, *arguments, **given))
 
 
 def verdicts(words, *arguments, **given):
@@ -76,20 +76,19 @@ def test_the_words_stay_as_they_are():
 
 @CLAIMS
 def test_a_claim_rests_on_declared_rows(claim):
-    for rest in claim.rests:
-        assert rest.labels and set(rest.labels) <= set(Report(made.Kept())[rest.title].table)
+    for title, labels in claim.rests.items():
+        assert set(labels) <= set(Report(made.Kept())[title].table)
 
 
 @CLAIMS
 def test_without_records_it_is_not_measured_and_says_what_is_missing(claim, tmp_path):
-    found = claims._judge(claim, Report(Store(tmp_path)))
-    assert (found.verdict, found.n, found.records) == ("not measured yet", (0, 0), ())
-    assert found.evidence.startswith("no record yet: ") and found.missing
+    found = claims.judged(claim, Report(Store(tmp_path)))
+    assert (found.verdict, found.n) == ("not measured yet", (0, 0)) and found.evidence.startswith("no record yet: ")
 
 
 @CLAIMS
 def test_nothing_holds_or_fails_on_a_single_run_but_algebra(claim):
-    found = claims._judge(claim, filled(claim, seeds=1))
+    found = claims.judged(claim, filled(claim, seeds=1))
     proven = {"holds", "does not hold", "holds in part"} & {found.verdict}
     assert not proven or claim.section == "1.4"
     assert found.n == (1, 1) and "nan" not in found.evidence
@@ -97,8 +96,8 @@ def test_nothing_holds_or_fails_on_a_single_run_but_algebra(claim):
 
 @CLAIMS
 def test_a_rule_bears_records_without_anything_beside_them(claim):
-    found = claims._judge(claim, filled(claim))
-    assert found.verdict in VERDICTS and found.evidence and not found.missing and "nan" not in found.evidence
+    found = claims.judged(claim, filled(claim))
+    assert found.verdict in VERDICTS and found.evidence and "nan" not in found.evidence
 
 
 # ---------------------------------------------------------------------------- differences of accuracy
@@ -150,7 +149,7 @@ def test_time_is_compared_on_one_machine():
     report = filled(claim, {"with": 0.8})
     for record in report["1.2 batch norm"]["with"]:
         record.history["seconds"][:] = [13.0] * record.run.epochs
-    assert [part.verdict for part in claims._judge(claim, report).parts] == ["holds", "does not hold"]
+    assert [part.verdict for part in claims.judged(claim, report).parts] == ["holds", "does not hold"]
 
 
 # ---------------------------------------------------------------------------- curves
@@ -165,7 +164,7 @@ def test_overfitting_is_how_far_training_is_ahead(ours, expected):
     for seed, row in enumerate(zip(*report["1.9 augmentation"].values())):  # so that the seeds differ a little
         for record in row:
             record.history["train_accuracy"][-1] += SPREAD[seed]
-    assert [part.verdict for part in claims._judge(claim, report).parts] == ["holds", expected]
+    assert [part.verdict for part in claims.judged(claim, report).parts] == ["holds", expected]
 
 
 @pytest.mark.parametrize("half, expected", [(1, "holds"), (3, "does not hold"), (6, "does not hold")])
@@ -192,7 +191,7 @@ def test_accuracy_swings_with_the_rate_and_jumps_where_it_drops(rise, jump, expe
     for seed, record in enumerate(report["1.9 learning rate"]["0.04, then 0.01"]):
         values = record.history["validation_accuracy"]
         values[20:] = [value + jump + SPREAD[seed] / 10 for value in values[20:]]
-    assert [part.verdict for part in claims._judge(claim, report).parts] == expected
+    assert [part.verdict for part in claims.judged(claim, report).parts] == expected
 
 
 def test_a_final_model_that_levels_off_and_one_that_does_not():
@@ -235,10 +234,10 @@ DEAD = {"DessiLBI": 0.1}
 
 def test_where_the_stated_setting_failed_to_train_the_nearest_is_judged_and_marked():
     found = judged("DessiLBI ends", {**DEAD, claims.WARM: 0.695, "SGD": 0.9})
-    assert found.substituted and found.shown.endswith("†")
+    assert found.shown.endswith("†")
     assert "SGD, warm-up and drop above DessiLBI, warm-up: +0.50" in found.evidence
     stated = judged("DessiLBI ends", {"DessiLBI": 0.695, claims.WARM: 0.1})
-    assert not stated.substituted and "SGD above DessiLBI: +0.50" in stated.evidence
+    assert not stated.shown.endswith("†") and "SGD above DessiLBI: +0.50" in stated.evidence
 
 
 def pruned(cheap, dear):
@@ -260,9 +259,9 @@ def test_the_two_halves_of_pruning_are_judged_apart(cheap, dear, expected):
 def test_darker_filters_are_counted_over_seeds():
     bright, dark = np.ones((120, 16, 5, 5)), np.full((120, 16, 5, 5), 0.5)
     dark[:60] = 0
-    weights = {"SGD": {filters.CONV3: bright}, "DessiLBI": {filters.CONV3: dark}}
+    weights = {"SGD": {support.CONV3: bright}, "DessiLBI": {support.CONV3: dark}}
     assert verdicts("conv3's", weights=weights)[:2] == ["holds", "holds"]
-    weights = {"DessiLBI": {filters.CONV3: bright}, "SGD": {filters.CONV3: dark}}
+    weights = {"DessiLBI": {support.CONV3: bright}, "SGD": {support.CONV3: dark}}
     assert verdicts("conv3's", weights=weights)[:2] == ["does not hold", "does not hold"]
 
 
@@ -282,7 +281,7 @@ def test_adam_at_its_usual_rate_stands_in_on_cifar():
     rows = report["3.2 CIFAR-10"]
     for record in rows["with Adam"]:
         object.__setattr__(record.test, "accuracy", 0.1)
-    found = claims._judge(claim, report)
+    found = claims.judged(claim, report)
     assert "† with Adam, usual rate 1e-3 judged, as with Adam failed to train" in found.parts[1].words
 
 

@@ -91,7 +91,7 @@ def test_curves_are_means_over_the_seeds_that_learned():
     assert found.curve("validation_accuracy") == pytest.approx([0.3, 0.7])
     assert found.last("validation_accuracy") == pytest.approx(0.7) and found.at("train_loss", 1) == 2
     assert (found.argmin("train_loss"), found.argmax("train_loss")) == (2, 1)
-    assert found.reaches("validation_accuracy", 0.65) == [3, 2] and found.parameters == 1000
+    assert found.reaches("validation_accuracy", 0.65) == [3, 2]
 
 
 def test_silent_channels_are_those_of_the_worst_layer():
@@ -120,7 +120,7 @@ def test_it_shows_itself_as_a_table_with_its_records_folded(norm):
 
 def test_a_table_that_the_report_has_no_score_for_has_no_column_of_them():
     found = made.comparison(experiments.SECTIONS["1"]["precision"], {"as timed": (0.7,)})
-    assert list(found.grid()._texts) == ["", "ours (%)", "n"]
+    assert list(found.grid().frame) == ["", "ours (%)", "n"]
 
 
 def test_what_is_missing_is_a_dash_and_the_caption_says_what_to_run(none):
@@ -151,7 +151,7 @@ def test_a_label_that_does_not_exist_is_refused(norm):
 
 
 def test_seconds_stand_in_a_table_of_their_own(norm):
-    assert norm.seconds()._texts.values.tolist() == [["without", "10", "9.9"], ["with", "10", "9.9"]]
+    assert norm.seconds().frame.values.tolist() == [["without", "10", "9.9"], ["with", "10", "9.9"]]
 
 
 def test_a_report_has_every_table_by_its_title(tmp_path):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from helpers import experiments
-from helpers.experiments import PRUNED, Reported, Run, Steps
+from helpers.experiments import PRUNED, Reported
 from helpers.records import RecordError, Store
-from helpers.show import filters
+from helpers.show import filters, support
 from helpers.show.comparison import Row
+from helpers.show.support import CONV3
 from helpers.show.text import MISSING
 from tests.records.test_store import record_of
 
@@ -27,20 +28,11 @@ def steady(until: float, high: float = 0.99, low: float = 0.9) -> np.ndarray:
 def path() -> dict[str, np.ndarray]:
     """A path of four moments and three filters: the third enters first, the second never."""
     norms = np.array([[0, 0, 0], [0, 0, 1], [0.5, 0, 2], [1, 0, 3]], dtype=np.float32)
-    return {f"path_{filters.CONV3}": norms, "path_step": np.array([0, 10, 20, 30], dtype=np.int32)}
+    return {f"path_{CONV3}": norms, "path_step": np.array([0, 10, 20, 30], dtype=np.int32)}
 
 
 def recorded(store, seed: int, **arrays):
     return store.write(record_of(experiments.reseed(RUN, seed)), arrays)
-
-
-def test_accuracies_are_one_line_a_seed(store):
-    found = [recorded(store, seed, pruned_support_conv3_test=steady(0.5 + 0.1 * seed)) for seed in (0, 1)]
-    values = filters.accuracies(found, store, "conv3", "support")
-    assert values.shape == (2, len(PRUNED))
-    assert filters.at(values, 0.6).tolist() == pytest.approx([0.9, 0.99])
-    assert filters.accuracies(found, store, "conv3", "magnitude").shape == (0, len(PRUNED))
-    assert filters.accuracies([], store, "conv3", "support").shape == (0, len(PRUNED))
 
 
 def row(store, **named) -> Row:
@@ -108,18 +100,9 @@ def test_only_differences_beyond_chance_are_clear(tmp_path):
         "far": pruned(tmp_path, steady(0.3, 0.995), steady(0.3, 0.996), label="far"),
         "none": filters.Pruned(Row("none", RUN, Reported(), [], Store(tmp_path))),
     }
-    assert filters.clear(filters.steps(lines, 0)).startswith("“far” +1.15 [")
-    assert filters.clear(filters.from_first(lines, 0)).startswith("“far” +1.45 [")
-    assert filters.clear(filters.steps(lines, 0.6)) == "none" and filters.clear({}) == "none"
-
-
-def test_a_single_run_is_set_against_the_spread_of_the_first_row(tmp_path):
-    # σ 0.2 of three seeds, t 4.303: beyond 4.303 · 0.2 · √(1/3 + 1) = 0.99 points.
-    base = pruned(tmp_path, *(steady(0.3, high=high) for high in (0.98, 0.982, 0.984)), label="base")
-    lines = {"base": base, "near": pruned(tmp_path, steady(0.3, high=0.991), label="near"),
-             "far": pruned(tmp_path, steady(0.3, high=0.993), label="far")}  # fmt: skip
-    assert filters.clear(filters.from_first(lines, 0)).startswith("“far” +1.10 [")
-    assert filters.clear(filters.from_first({"far": lines["far"], "near": lines["near"]}, 0)) == "none"
+    assert filters.clear(lines, 0).startswith("“far” +1.15 [")
+    assert filters.clear(lines, 0, first=True).startswith("“far” +1.45 [")
+    assert filters.clear(lines, 0.6) == filters.clear({}, 0) == "none"
 
 
 def test_the_best_has_the_highest_mean_over_the_sizes(tmp_path):
@@ -146,7 +129,8 @@ def test_the_first_peak_is_the_largest_early_loss_of_any_seed(store):
 def test_the_table_has_a_row_for_each_share_and_a_dash_where_nothing_is_stated(tmp_path, store):
     ours, none = pruned(tmp_path, steady(0.3)), filters.Pruned(row(store))
     columns = {"ours": ours, "report": {0.0: 0.9706, 0.6: 0.8925}, "none": none}
-    assert filters.pruning_table(columns, "Pruned.", (0.0, 0.3, 0.6)).frame.values.tolist() == [
+    lines = filters.pruning_table(columns, "Pruned.").frame.values.tolist()
+    assert [lines[0], lines[3], lines[6]] == [
         ["0 %", "99.00", "97.06", "–"], ["30 %", "99.00", "–", "–"], ["60 %", "90.00", "89.25", "–"],
     ]  # fmt: skip
 
@@ -166,6 +150,14 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
         ["a", "99.00", "99.00", "2", "1"], ["b", "99.00", "90.00", "–", "1"], ["c", "–", "–", "–", "0"],
     ]  # fmt: skip
     assert table.caption.startswith("Test accuracy")
+
+
+def test_a_mean_over_what_learned_says_of_how_many_seeds(store):
+    runs = experiments.replicas(RUN, "paper")
+    series = {"pruned_support_conv3_test": steady(0.3)}
+    alive, dead = (store.write(record_of(run, score), series) for run, score in zip(runs, (0.99, 0.1)))
+    rows = {"both": Row("a", RUN, Reported(), [alive, dead], store), "one": Row("a", RUN, Reported(), [alive], store)}
+    assert filters.sizes_kept(rows).frame["n"].tolist() == ["1 of 2", "1"]
 
 
 def test_sizes_kept_on_the_validation_set(store):
@@ -190,30 +182,13 @@ def test_orders_stand_side_by_side_where_they_were_measured(store):
                 for order, until in (("elimination", 0.9), ("magnitude", 0.5), ("support", 0.7))}  # fmt: skip
     rows = {"a": named(store, "a", **measured), "b": named(store, "b", pruned_magnitude_conv3_test=steady(0.9)),
             "c": row(store)}  # fmt: skip
-    assert filters.orders_table(rows, (0.6, 0.8)).frame.values.tolist() == [
-        ["a", "magnitude", "90.00", "90.00", "1"], ["a", "entry into the support", "99.00", "90.00", "1"],
-        ["a", "backward elimination", "99.00", "99.00", "1"], ["b", "magnitude", "99.00", "99.00", "1"],
+    assert filters.orders_table(rows).frame.values.tolist() == [
+        ["a", "magnitude", "90.00", "90.00", "90.00", "1"],
+        ["a", "entry into the support", "99.00", "90.00", "90.00", "1"],
+        ["a", "backward elimination", "99.00", "99.00", "99.00", "1"],
+        ["b", "magnitude", "99.00", "99.00", "99.00", "1"],
     ]  # fmt: skip
     assert filters.orders_table({}).frame.empty
-
-
-def test_a_mean_over_what_learned_says_of_how_many_seeds(store):
-    runs = experiments.replicas(RUN, "paper")
-    alive, dead = (record_of(run, score) for run, score in zip(runs, (0.99, 0.1)))
-    assert filters._counted(Row("a", RUN, Reported(), [alive, dead], store)) == "1 of 2"
-    assert filters._counted(Row("a", RUN, Reported(), [alive], store)) == "1"
-
-
-def test_the_norm_that_enters_at_the_end_by_hand():
-    # 10 steps at rate 0.1 and 10 at 0.01: Σ α = 1.1
-    run = Run(data="mnist", model="LeNet", optimizer="dessilbi", lr=0.1, mu=22, epochs=1,
-              schedule=Steps(at=(0.5,), factor=0.1))  # fmt: skip
-    assert filters.norm_needed(run, 20) == pytest.approx(20)
-
-
-def test_the_support_is_counted_at_the_end(store):
-    assert filters.support_size(named(store, "a", **path())) == 2
-    assert filters.support_size(named(store, "b", step_loss=np.zeros(3))) is MISSING
 
 
 def test_pruning_curves_show_the_whole_and_its_top(tmp_path, store):
@@ -226,31 +201,6 @@ def test_pruning_curves_show_the_whole_and_its_top(tmp_path, store):
     assert (whole.get_xlabel(), whole.get_ylabel()) == ("pruned (%)", "test accuracy (%)")
 
 
-def test_a_path_shows_what_entered_dark_ones_first(store, ax):
-    found = [recorded(store, 0, **path())]
-    filters.solution_path(found, store, ax)
-    assert [line.get_ydata().tolist() for line in ax.lines] == [[0, 1, 2, 3], [0, 0, 0.5, 1]]
-    assert float(ax.lines[0].get_color()) < float(ax.lines[1].get_color())
-    assert ax.get_title() == "2 of 3 filters entered, dark ones first"
-    assert ax.lines[0].get_xdata().tolist() == [0, 10, 20, 30]  # epochs
-
-
-def test_support_sizes_over_the_run(store, ax):
-    found = [recorded(store, 0, **path())]
-    assert filters.support_sizes(store.arrays(found[0])).tolist() == [0, 1, 2, 2]
-    filters.support_curves({"a": found, "none": []}, store, ax)
-    assert len(ax.lines) == 1 and ax.lines[0].get_xdata()[-1] == 100
-
-
-@pytest.mark.parametrize("draw", [
-    lambda store, ax: filters.norm_curves({}, ax),
-    lambda store, ax: filters.solution_path([], store, ax),
-    lambda store, ax: filters.support_curves({"a": []}, store, ax),
-])  # fmt: skip
-def test_what_is_missing_is_said(draw, store, ax):
-    assert draw(store, ax) is ax and ax.texts[0].get_text() == "no record yet"
-
-
 def test_filter_norms_and_near_zero_by_hand():
     weights = np.zeros((3, 2, 2, 2))
     weights[0, 0, 0, 0], weights[0, 1, 1, 1], weights[1, 0, 0, 0], weights[2, 0, 0, 0] = 3, 4, 0.04, 0.06
@@ -258,18 +208,9 @@ def test_filter_norms_and_near_zero_by_hand():
     assert filters.near_zero(weights) == 1  # below 1 % of 5
 
 
-def test_strengths_are_mean_sizes_on_the_scale_given(ax):
-    weights = np.zeros((3, 2, 1, 1))
-    weights[0] = [[[2]], [[-4]]]
-    filters.strengths(weights, ax, scale=6, columns=2)
-    sheet = ax.images[0].get_array()
-    assert sheet.tolist() == [[3, 6, 0], [6, 6, 6], [0, 6, 6]] and ax.images[0].get_clim() == (0, 6)
-
-
 def test_without_records_a_figure_says_so(store):
     none = row(store)
-    for figure in (filters.pruning_curves({"a": filters.Pruned(none)}, (95, 99)), filters.paths(none, {"a": none}),
-                   filters.side_by_side({"a": none})):  # fmt: skip
+    for figure in (filters.pruning_curves({"a": filters.Pruned(none)}, (95, 99)), filters.side_by_side({"a": none})):
         assert {ax.texts[0].get_text() for ax in figure.axes} == {"no record yet"}
 
 
@@ -281,7 +222,7 @@ class Kept:
             raise RecordError("no weights are kept")
         filters_of_two = np.zeros((2, 1, 2, 2), dtype=np.float32)
         filters_of_two[0] = 3 + record.run.seed
-        return {filters.CONV3: filters_of_two}
+        return {CONV3: filters_of_two, "features.conv1.weight": 2 * filters_of_two, "fc": 99 * np.ones((2, 2))}
 
 
 @pytest.fixture
@@ -292,21 +233,16 @@ def weighty():
 def test_filters_are_measured_in_the_runs_that_keep_their_weights(weighty):
     assert filters.black(weighty) == "1 and 1"
     assert filters.shade(weighty) == pytest.approx((3 + 0 + 4 + 0) / 4)
-    assert filters.largest_norm(weighty) == pytest.approx(8)
+    assert support.largest_norm(weighty) == pytest.approx(8)
+    assert support.largest_norm(weighty, layer=None) == pytest.approx(16)
 
 
 def test_without_weights_there_is_nothing_to_measure(store):
     none = row(store)
-    assert filters.black(none) == "–" and filters.shade(none) is filters.largest_norm(none) is MISSING
+    assert filters.black(none) == "–" and filters.shade(none) is support.largest_norm(none) is MISSING
 
 
 def test_filters_stand_side_by_side_on_the_scale_of_the_first(weighty, store):
     first, missing, norms = filters.side_by_side({"a": weighty, "none": row(store)}).axes
     assert first.images[0].get_clim() == (0, 3) and missing.texts[0].get_text() == "no record yet"
     assert norms.lines[0].get_ydata().tolist() == pytest.approx([6, 1e-3])
-
-
-def test_norm_curves_are_sorted(ax):
-    weights = np.arange(1.0, 4)[:, None, None, None] * np.ones((3, 1, 1, 1))
-    filters.norm_curves({"a": weights}, ax)
-    assert ax.lines[0].get_ydata().tolist() == [3, 2, 1] and ax.get_yscale() == "log"

@@ -1,7 +1,9 @@
 """The report at a glance, on records made up here with numbers worked out by hand."""
 
+import itertools
 import json
 
+import pandas as pd
 import pytest
 
 from helpers import experiments
@@ -63,3 +65,41 @@ def test_a_reported_score_within_the_seeds_is_expected():
         made.record(experiments.reseed(NORM["with"], seed), score) for seed, score in enumerate((0.71, 0.72, 0.73))
     ]
     assert overview.all_rows(Report(made.Kept(*found), "paper"))["expected"].tolist() == [True]
+
+
+def test_a_run_that_stands_in_two_tables_counts_once(some):
+    rows = overview.all_rows(some, once=False)
+    assert len(rows) > len(overview.all_rows(some)) and not rows.duplicated(["table", "row"]).any()
+
+
+AGAINST = ["section", "table", "row", "accuracy", "reported"]
+
+
+def drawn(scores):
+    rows = pd.DataFrame(scores, columns=AGAINST)
+    return overview.against_report(rows.assign(difference=100 * (rows["accuracy"] - rows["reported"]))).axes[0]
+
+
+def test_rows_against_the_reports_name_what_is_far_off():
+    ax = drawn([("1", "1.2 t", "near", 0.75, 0.76), ("1", "1.2 t", "far", 0.7, 0.8), ("1", "1.2 t", "high", 0.9, 0.8),
+                ("1", "1.2 batch norm", "without", 0.6, 0.8), ("2", "2 t", "dead", 0.1, 0.7)])  # fmt: skip
+    names = {text.get_text(): text for text in ax.texts}
+    assert set(names) == {"dead: 10.0 ↓", "far", "high", "without (batch norm)"}
+    assert names["high"].get_position()[0] < 80 < names["far"].get_position()[0]  # away from the diagonal
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1", "2", "as reported"]
+
+
+def test_names_of_rows_side_by_side_do_not_overlap():
+    ax = drawn([("1", "t", "cyclic", 0.81, 0.9), ("1", "t", "final", 0.815, 0.91), ("1", "t", "one", 0.1, 0.7),
+                ("1", "t", "other", 0.1, 0.71)])  # fmt: skip
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 4 and not any(box.overlaps(other) for box, other in itertools.combinations(boxes, 2))
+
+
+def test_costs_show_each_row_on_both_axes_and_name_those_off_the_scale():
+    rows = pd.DataFrame({"table": ["a", "b", "b"], "row": ["x", "y", "stuck"], "accuracy": [0.7, 0.8, 0.1],
+                         "parameters": [10, 1_000_000, 10], "seconds_per_epoch": [1, 2, 3]})  # fmt: skip
+    left, right = overview.draw_costs(rows).axes
+    assert left.collections[0].get_offsets().tolist() == [[1e-5, 70], [1, 80]]
+    assert right.collections[0].get_offsets().tolist() == [[1, 70], [2, 80]]
+    assert left.get_title(loc="left") == "off the scale: stuck (10.0 %)"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from helpers import experiments
-from helpers.experiments import Table
-from helpers.records import RecordError, Store
+from helpers.experiments import Reported, Table
+from helpers.records import Store
 from helpers.show import support
-from helpers.show.comparison import Comparison
+from helpers.show.comparison import Comparison, Row
 from helpers.show.text import MISSING
 from tests import made
 
@@ -23,9 +23,6 @@ class Kept(made.Kept):
     def arrays(self, record):
         return {"path_step": np.array([0, STEPS // 2, STEPS]), "path_a": CONV, "path_b": 0 * CONV,
                 "path_fc": np.array([0.0, 0.0, 1.0])}  # fmt: skip
-
-    def weights(self, record):
-        raise RecordError("no weights are kept")
 
 
 def with_files(run, seed, accuracy):
@@ -66,20 +63,30 @@ def test_the_curves_have_a_line_a_seed(rows):
     assert ax.lines[0].get_xdata().tolist() == [0, 15, 30] and len(ax.get_legend().get_texts()) == 1
 
 
-def test_without_weights_there_is_no_norm(rows, none):
-    assert support.largest_norm(rows["with Adam"]) is MISSING and support.largest_norm(none["with Adam"]) is MISSING
+def conv3(*norms):
+    """A row of one seed in which ‖Γ‖ of conv3's filters had these `norms`, (moments, filters)."""
+    run = experiments.mnist_warm
+    kept = with_files(run, 0, 0.9)
+    arrays = {f"path_{support.CONV3}": np.array(norms), support.STEP: np.arange(len(norms))}
+    return Row("a", run, Reported(), [kept], made.Kept(kept, beside={kept.run: (arrays, {})}))
 
 
-def test_the_largest_norm_is_over_all_filters_of_convolutions(rows, monkeypatch):
-    weights = {
-        "a": np.ones((2, 1, 2, 2)),
-        "b": np.stack([np.zeros((1, 5, 5)), np.ones((1, 5, 5))]),
-        "fc": 9 * np.ones((3, 3)),
-    }
-    monkeypatch.setattr(Kept, "weights", lambda store, record: weights)
-    assert support.largest_norm(rows["with Adam"]) == 5
+def test_a_path_shows_what_entered_dark_ones_first():
+    row = conv3([0, 0, 0], [0, 0, 1], [0.5, 0, 2], [1, 0, 3])
+    path, sizes = support.path_of_conv3(row, {"a": row}).axes
+    assert [line.get_ydata().tolist() for line in path.lines] == [[0, 1, 2, 3], [0, 0, 0.5, 1]]
+    assert float(path.lines[0].get_color()) < float(path.lines[1].get_color())
+    assert path.get_title() == "2 of 3 filters entered, dark ones first"
+    assert path.lines[0].get_xdata().tolist() == [0, 10, 20, 30]  # epochs
+    assert sizes.lines[0].get_ydata().tolist() == [0, 1, 2, 2] and sizes.lines[0].get_xdata()[-1] == 100
+
+
+def test_the_support_is_counted_at_the_end(rows):
+    assert support.size(conv3([0, 0, 0], [1, 0, 2])) == 2
+    assert support.size(rows["with Adam"]) is MISSING  # no conv3
 
 
 def test_without_records_it_has_dashes(none):
     assert "| with Adam | – | – | – | – |" in support.table(none).grid()
-    assert support.curves(none).axes[0].texts[0].get_text() == "no record yet"
+    figures = support.curves(none), support.path_of_conv3(none["with Adam"], none)
+    assert {ax.texts[0].get_text() for figure in figures for ax in figure.axes} == {"no record yet"}
