@@ -160,10 +160,9 @@ def numbers(report: Report) -> dict[str, Any]:
 
 def _smoothness(report: Report) -> dict[str, Any]:
     """Effective β with batch norm over that without: of the band over the rates, and along one step."""
-    rows = report["2.2 loss landscape"]
-    rates = bands.networks(rows.table, rows)
-    band = bands.over(bands.both(rates, report.store, "smoothness"), "middle")
-    step = bands.over(bands.along(rates, report.store, "lr 0.001")["effective β"], "middle")
+    rates = bands.networks(report["2.2 loss landscape"])
+    band = bands.over(bands.both(rates, "smoothness"), "middle")
+    step = bands.over(bands.along(rates, "lr 0.001")["effective β"], "middle")
     return {"beta": 1 / band, "along": 1 / step}
 
 
