@@ -28,7 +28,7 @@ Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; withou
 
 LARGEST_README = 2**24
 MOST_LINES = 10  # of one kind: ten thousand damaged files have one cause
-MOST = 1024  # processes or threads: more than a machine has cores, few enough to be started
+MOST = 999  # processes or threads: more than a machine has cores, few enough to be started
 PLACES = "figures/, or OUTPUT/figures for other notebooks or records"
 # What an interruption leaves of a command that does not begin anew.
 KEPT = {"run": ": what is finished is kept, and the same command goes on", "bench": ": what is measured is kept"}

@@ -5,9 +5,10 @@ the report has it."""
 import contextlib
 import ctypes
 import math
+import re
 import time
 import timeit
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import nn
@@ -18,11 +19,14 @@ SHARED = 16  # batches at once in a trial on a GPU
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 LARGEST = 2**30  # bytes that a block has at most, and that are kept
 LARGEST_OF_OLD = 2**25  # as much as an older glibc lets a block have
-MOST_THREADS = 1024
-ALLOWED = {
-    "precision": ("float32", "bfloat16"), "memory_format": ("contiguous", "channels_last"),
-    "convolutions": ("direct", "matmul", "winograd"), "fused": (False, True),
-}  # fmt: skip
+ALLOWED = {  # of each of an engine's fields, as a regular expression and in words
+    "device": (r"cpu|cuda(:\d{1,2})?", "cpu, cuda or cuda:N"),
+    "precision": ("float32|bfloat16", "float32 or bfloat16"),
+    "memory_format": ("contiguous|channels_last", "contiguous or channels_last"),
+    "threads": (r"[1-9]\d{0,2}", "1 to 999"),  # torch ends the process for a million
+    "convolutions": ("direct|matmul|winograd", "direct, matmul or winograd"),
+    "fused": ("False|True", "False or True"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,11 @@ class Engine:
     convolutions: str = "direct"
     fused: bool = False
 
-    def __post_init__(self):  # a file may say anything, and torch ends the process for a million threads
-        for name, allowed in ALLOWED.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"an engine's {name} is one of {allowed}, not {getattr(self, name)!r}")
-        if not isinstance(self.device, str):
-            raise ValueError(f"an engine's device is a name, not {self.device!r}")
-        if type(self.threads) is not int or not 1 <= self.threads <= MOST_THREADS:
-            raise ValueError(f"an engine has between 1 and {MOST_THREADS} threads, not {self.threads!r}")
+    def __post_init__(self):  # a file may say anything
+        for field in fields(self):
+            value, (allowed, words) = getattr(self, field.name), ALLOWED[field.name]
+            if type(value) is not type(field.default) or not re.fullmatch(allowed, str(value)):
+                raise ValueError(f"an engine's {field.name} is {words}, not {value!r:.40}")
 
     @property
     def compiles_here(self) -> bool:

@@ -709,24 +709,10 @@ def test_a_run_that_is_declared_in_float32_is_not_told_to_differ(store, capsys):
     assert "goes on as it was begun" not in capsys.readouterr().err
 
 
-def test_a_checkpoint_from_before_it_named_its_origin_is_continued(store, undisturbed, capsys):
-    state = half_done(store)
-    del state["origin"]
-    torch.save(state, store.checkpoint(NET))
-    runner.work([NET], store)
-    assert "starts again" not in capsys.readouterr().err
-    assert_same(NET, store, undisturbed)
-
-
-@pytest.mark.parametrize("known, then, named", [(True, "b", "a, b"), (True, "a", "a"), (False, "b", "b")])
-def test_a_run_that_goes_on_under_another_revision_names_both(
-    known, then, named, store, undisturbed, monkeypatch, capsys
-):
+@pytest.mark.parametrize("then, named", [("b", "a, b"), ("a", "a")])
+def test_a_run_that_goes_on_under_another_revision_names_both(then, named, store, undisturbed, monkeypatch, capsys):
     monkeypatch.setattr(provenance, "revision", lambda: "a")
-    state = half_done(store)
-    if not known:  # a checkpoint from before it named them
-        del state["revisions"]
-        torch.save(state, store.checkpoint(NET))
+    half_done(store)
     monkeypatch.setattr(provenance, "revision", lambda: then)
     (record,) = runner.work([NET], store)
     assert record.revision == named and "starts again" not in capsys.readouterr().err
@@ -835,7 +821,6 @@ def test_a_gpu_is_shared_by_as_many_runs_as_have_cores_and_memory(free, workers,
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 80 * 2**30))
     assert runner.share(20, "cuda") == (workers, 1) == runner.share(20, "cuda:1")
     assert runner.share(20, "cuda", workers=5) == (5, 1) and runner.share(1, "cuda") == (1, 1)
-    assert runner.share(20, "mps") == (1, 1)  # whose memory can't be asked for
 
 
 def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
@@ -848,24 +833,13 @@ def test_the_engine_is_timed_once_for_all_workers_and_calls(store, monkeypatch):
     ((key, engine),) = json.loads((store.work / "engines.json").read_text()).items()
     hostile = (
         [{**engine, "threads": threads} for threads in (10**6, 0, "2", True, None)]
-        + [{**engine, "device": "meta"}, {**engine, "fused": 1}, {**engine, "precision": []}, 5, [engine], {}]
+        + [{**engine, "device": "meta"}, {**engine, "fused": 1}, {**engine, "precision": []}, 5, [engine]]
     )  # fmt: skip
     contents = ["[1]", "5", "", "[" * 10**6, *(json.dumps({key: each}) for each in hostile)]
     for count, content in enumerate(contents, 2):
         (store.work / "engines.json").write_text(content)
         engines.choose(run, store, runner.Settings())
         assert len(timed) == count, content[:80]
-
-
-def test_an_engine_chosen_among_fewer_is_timed_again(store, monkeypatch):
-    run, path = experiments.replace(DIGITS, images=None), store.work / "engines.json"
-    monkeypatch.setattr(fast, "choose_engine", lambda *options: fast.Engine())
-    engines.choose(run, store, runner.Settings())
-    ((described, engine),) = json.loads(path.read_text()).items()
-    del engine["convolutions"]
-    path.write_text(json.dumps({described: engine}))
-    monkeypatch.setattr(fast, "choose_engine", lambda *options: fast.Engine(threads=7))
-    assert engines.choose(run, store, runner.Settings()).threads == 7
 
 
 @pytest.mark.parametrize("needs, passes", [({"fused": True}, fused), ({"convolutions": "winograd"}, winograd)])
@@ -940,16 +914,20 @@ def test_verify_allows_for_steps_that_rounding_turns_around(store):
 # ------------------------------------------------------------------------------------------ in a notebook
 
 
+def obtain(rows, *options, **named):
+    return runner.obtain_tables({"": rows}, *options, **named)[""]
+
+
 def test_counts_of_a_large_batch_are_whole(store):
     run = experiments.replace(DIGITS, batch_size=300)
-    record = runner.obtain({"a": run}, "laptop", store)["a"][0]
+    record = obtain({"a": run}, "laptop", store)["a"][0]
     assert np.iinfo(store.arrays(record)["step_correct"].dtype).max >= 300
 
 
 def test_obtain_trains_what_is_missing(store, capsys):
     runner.work([ROWS["b"]], store)
     threads = torch.get_num_threads()
-    selection = runner.obtain(ROWS, "laptop", store)
+    selection = obtain(ROWS, "laptop", store)
     assert selection.missing == [] and list(selection) == ["a", "b", "c"]
     assert [found[0].run for found in selection.values()] == list(ROWS.values())
     assert torch.get_num_threads() == threads
@@ -977,10 +955,10 @@ def interrupt_at(monkeypatch):
 @pytest.mark.parametrize("count", [25, 19])  # in the training, or in the fingerprint, of the second run
 def test_an_interrupted_obtain_keeps_what_is_finished(count, store, interrupt_at, capsys):
     interrupt_at(count)
-    selection = runner.obtain(ROWS, "laptop", store)
+    selection = obtain(ROWS, "laptop", store)
     assert len(selection.missing) == 2 and len(store.scan()[0]) == 1
     assert "what is finished is kept; run the cell again to go on" in capsys.readouterr().err
-    assert runner.obtain(ROWS, "laptop", store).missing == []
+    assert obtain(ROWS, "laptop", store).missing == []
 
 
 def test_one_interrupt_stops_all_tables(store, interrupt_at, capsys):
@@ -995,7 +973,7 @@ def test_one_interrupt_stops_all_tables(store, interrupt_at, capsys):
 
 
 def test_obtain_interrupted_while_it_reads_shows_what_there_is(store, monkeypatch, capsys):
-    runner.obtain({"a": DIGITS}, "laptop", store)
+    obtain({"a": DIGITS}, "laptop", store)
     original, calls = records.select, []
 
     def interrupted(*arguments):
@@ -1005,23 +983,23 @@ def test_obtain_interrupted_while_it_reads_shows_what_there_is(store, monkeypatc
         return original(*arguments)
 
     monkeypatch.setattr(records, "select", interrupted)
-    assert len(runner.obtain({"a": DIGITS}, store=store)["a"]) == 1
+    assert len(obtain({"a": DIGITS}, store=store)["a"]) == 1
     assert capsys.readouterr().err.endswith("\ninterrupted: what is finished is kept; run the cell again to go on\n")
 
 
 def test_obtain_can_be_told_to_train_nothing(store, monkeypatch):
     monkeypatch.setenv("RECORDS_ONLY", "1")
-    assert runner.obtain(ROWS, store=store).missing == ["a", "b", "c"]
+    assert obtain(ROWS, store=store).missing == ["a", "b", "c"]
     assert not store.folder.exists()
 
 
 def test_obtain_takes_its_budget_from_the_environment(store, monkeypatch):
     monkeypatch.setenv("REPORT_BUDGET", "smoke")
-    selection = runner.obtain({"a": DIGITS}, store=store)
+    selection = obtain({"a": DIGITS}, store=store)
     assert selection.budget == "smoke" and selection["a"][0].run.epochs == experiments.SMOKE_EPOCHS
     monkeypatch.setenv("REPORT_BUDGET", "smoek")
     with pytest.raises(experiments.UnknownName, match="budget 'smoek' is unknown: did you mean 'smoke'") as caught:
-        runner.obtain({"a": DIGITS}, store=store)
+        obtain({"a": DIGITS}, store=store)
     assert caught.value._render_traceback_() == [f"UnknownName: {caught.value}"]  # what Jupyter shows
 
 
