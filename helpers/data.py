@@ -102,9 +102,9 @@ def fetch(name: str, root: Path | None = None) -> Path:
     """
     root = _place(name, root)
     if fault(name, root):
-        aside, reason = _set_aside(name, root), _download(name, root)
-        found = fault(name, root)
-        if found:
+        aside = _set_aside(root) if name == "mnist" else {}
+        reason = _download(name, root)
+        if found := fault(name, root):
             # What was set aside would else be called missing.
             found = next((known for path, known in aside.items() if not path.is_file()), found)
             raise DataError(
@@ -114,27 +114,21 @@ def fetch(name: str, root: Path | None = None) -> Path:
     return root
 
 
-def _set_aside(name: str, root: Path) -> dict[Path, str]:
-    """Renames MNIST's damaged files: torchvision takes any that exists for a good one. Gives path → its fault.
-
-    Raises DataError if one can't be renamed.
-    """
+def _set_aside(root: Path) -> dict[Path, str]:
+    """Renames MNIST's damaged files: torchvision takes any that exists for a good one. Gives path → its fault."""
     aside = {}
-    for relative in CHECKSUMS["mnist"] if name == "mnist" else ():
+    for relative in CHECKSUMS["mnist"]:
         path, found = root / relative, _file_fault("mnist", root, relative)
         if found and path.is_file():
-            aside[path] = f"{found}, kept as {_renamed(path, found).name}"
+            try:
+                kept = path.rename(path.with_name(path.name + ".damaged"))
+            except OSError as error:
+                raise DataError(
+                    f"{found}, and can't be renamed to make room for the download ({error.strerror}): put the original"
+                    f" file there, or make {path.parent} writable and run `python -m helpers data`"
+                ) from None
+            aside[path] = f"{found}, kept as {kept.name}"
     return aside
-
-
-def _renamed(path: Path, found: str) -> Path:
-    try:
-        return path.rename(path.with_name(path.name + ".damaged"))
-    except OSError as error:
-        raise DataError(
-            f"{found}, and can't be renamed to make room for the download ({error.strerror}): put the original file"
-            f" there, or make {path.parent} writable and run `python -m helpers data`"
-        ) from None
 
 
 def _download(name: str, root: Path) -> str:
@@ -179,9 +173,6 @@ class Dataset:
     mean: torch.Tensor
     std: torch.Tensor
     classes: tuple[str, ...]
-
-    def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        return normalize(images, self.mean, self.std)
 
     def scaling(self, how: bool | str = True) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Mean and deviation that Run.normalize means: the training split's, a half and a half to [−1, 1], or none."""
@@ -311,17 +302,10 @@ def crop(windows: torch.Tensor, images, down, right, which: torch.Tensor | None 
 
     `which`: the ones that are then mirrored, as by `flip`.
     """
-    cut = _cut_one_by_one if windows.device.type == "cpu" else _cut_at_once
-    return cut(windows, images, down, right, which)
-
-
-def _cut_at_once(windows: torch.Tensor, images, down, right, which: torch.Tensor | None) -> torch.Tensor:
-    cut = windows[images, down, right]
-    return cut if which is None else flip(cut, which)
-
-
-def _cut_one_by_one(windows: torch.Tensor, images, down, right, which: torch.Tensor | None) -> torch.Tensor:
-    """The same on a CPU, and mirrored as well, in half the time: whole rows are copied, not single numbers."""
+    if windows.device.type != "cpu":
+        cut = windows[images, down, right]
+        return cut if which is None else flip(cut, which)
+    # On a CPU in half the time: whole rows are copied, not single numbers, and mirrored at once.
     made = torch.empty((len(images), *windows.shape[3:]), dtype=windows.dtype)
     plain, mirrored = windows.numpy(), windows.numpy()[..., ::-1]
     flipped = [False] * len(images) if which is None else which.tolist()

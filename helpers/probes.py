@@ -45,20 +45,19 @@ def effective_smoothness(model: nn.Module, loss: Loss, lr: float, fractions: Seq
     """
     if not lr > 0:
         raise ValueError(f"lr {lr} is not allowed: it must be above 0")
-    return _largest(along_gradient(model, loss, [a * lr for a in fractions])["smoothness"])
+    found = along_gradient(model, loss, [a * lr for a in fractions])["smoothness"]
+    return float(np.max(found))  # which gives a NaN if there is one; Python's `max` would pass over it
 
 
-def along_gradient(model: nn.Module, loss: Loss, distances: Sequence[float]) -> dict[str, list[float]]:
+def along_gradient(
+    model: nn.Module, loss: Loss, distances: Sequence[float], gradient: Tensors | None = None
+) -> dict[str, list[float]]:
     """What is met at x − d·g for each d of `distances` (rates, not lengths), downhill from the parameters x, g = ∇f(x).
 
     `loss`: f(x − d·g); `change`: ‖∇f(x − d·g) − g‖₂; `smoothness`: that over the distance d·‖g‖₂, 0 where g is 0.
-    Santurkar et al., 2018, figure 4. The model comes back as with `effective_smoothness`, and the errors are the same.
+    `gradient`: g, where it is known already. Santurkar et al., 2018, figure 4. The model comes back as with
+    `effective_smoothness`, and the errors are the same.
     """
-    return _along(model, loss, distances)
-
-
-def _along(model: nn.Module, loss: Loss, distances: Sequence[float], gradient: Tensors | None = None) -> dict:
-    """`along_gradient`, where `gradient` may be known already."""
     if not distances or not all(distance > 0 for distance in distances):
         raise ValueError(f"distances {list(distances)} are not allowed: give at least one, all above 0")
     found = {"loss": [], "change": [], "smoothness": []}
@@ -109,11 +108,6 @@ def _norm(tensors: Tensors) -> float:
     """‖·‖₂ over all elements, summed in float64: over millions of them float32 loses digits."""
     norms = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors]
     return torch.linalg.vector_norm(torch.stack(norms)).item()
-
-
-def _largest(values: Sequence[float]) -> float:
-    """The maximum, NaN if there is one: Python's `max` would pass over it."""
-    return float(np.max(values))
 
 
 @torch.no_grad()
@@ -196,11 +190,9 @@ class StepProbe:
     """
 
     names: tuple[str, ...] = ()
+    every = 1  # steps from one measurement to the next
 
-    def __init__(self, steps: int, every: int = 1):
-        if every < 1:
-            raise ValueError(f"every {every} is not allowed: it must be at least 1")
-        self.every = every
+    def __init__(self, steps: int):
         self.series = {name: torch.full((steps,), torch.nan) for name in self.names}
 
     def __call__(self, trainer, images: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
@@ -217,9 +209,9 @@ class StepProbe:
 
     def load_state_dict(self, state: dict) -> None:
         """ValueError: the state is of a run of another length or of another probe."""
-        lengths = [{name: len(values) for name, values in series.items()} for series in (self.series, state["series"])]
-        if lengths[0] != lengths[1]:
-            raise ValueError(f"the state has series of {lengths[1]} steps, the run of {lengths[0]}")
+        here, there = ({name: len(values) for name, values in each.items()} for each in (self.series, state["series"]))
+        if here != there:
+            raise ValueError(f"the state has series of {there} steps, the run of {here}")
         for name, values in state["series"].items():
             self.series[name].copy_(values)
 
@@ -231,10 +223,7 @@ class GradientChange(StepProbe):
     """
 
     names = ("gradient_change",)
-
-    def __init__(self, steps: int):
-        super().__init__(steps)
-        self.previous: Tensors | None = None
+    previous: Tensors | None = None
 
     def measure(self, trainer, loss: Loss) -> dict[str, float]:
         gradient = _own_gradient(trainer) or _evaluate(trainer.model, loss)[1]
@@ -256,12 +245,10 @@ class Smoothness(StepProbe):
     """`smoothness`: `effective_smoothness` on the step's own batch at its current rate, at every `every`-th step."""
 
     names = ("smoothness",)
-
-    def __init__(self, steps: int, every: int = 10):
-        super().__init__(steps, every)
+    every = 10
 
     def measure(self, trainer, loss: Loss) -> dict[str, float]:
-        return {"smoothness": _largest(_along_step(trainer, loss, FRACTIONS)["smoothness"])}
+        return {"smoothness": np.max(_along_step(trainer, loss, FRACTIONS)["smoothness"])}
 
 
 class AlongGradient(StepProbe):
@@ -272,22 +259,21 @@ class AlongGradient(StepProbe):
     """
 
     names = ("along_loss_min", "along_loss_max", "along_change_min", "along_change_max", "along_smoothness")
-
-    def __init__(self, steps: int, every: int = 50):
-        super().__init__(steps, every)
+    every = 50
 
     def measure(self, trainer, loss: Loss) -> dict[str, float]:
         found = _along_step(trainer, loss, MULTIPLES)
         ends = {"min": np.min, "max": np.max}  # both pass on a NaN
         ranges = {f"along_{what}_{end}": take(found[what]) for what in ("loss", "change") for end, take in ends.items()}
-        return {**ranges, "along_smoothness": _largest(found["smoothness"])}
+        return {**ranges, "along_smoothness": np.max(found["smoothness"])}
 
 
 class Surface(StepProbe):
     """`loss_surface` around the weights at the end of the run, on the images of its first steps.
 
-    `finish(trainer)` makes the series `surface_at` (n,) and `surface_loss` (n, n), see `surface_arrays`; none of a run
-    that diverged. 15 points a side and the images of 4 steps; 5 and 1 where the run is too short to mean anything.
+    `finish(trainer)` makes the series `surface_at` (n,), from −1 to 1 in units of the weights' length, and
+    `surface_loss` (n, n); none of a run that diverged. 15 points a side and the images of 4 steps; 5 and 1 where the
+    run is too short to mean anything.
     """
 
     def __init__(self, steps: int):
@@ -303,8 +289,9 @@ class Surface(StepProbe):
         if trainer.diverged_at is None and self.kept:
             device = trainer.engine.device  # a checkpoint is read to the CPU, and holds the first of them
             images, labels = (torch.cat([part.to(device) for part in parts]) for parts in zip(*self.kept))
-            arrays = surface_arrays(trainer.model, _loss_on(trainer, images, labels), self.points)
-            self.series = {name: torch.from_numpy(values) for name, values in arrays.items()}
+            at = np.linspace(-1, 1, self.points)
+            surface = loss_surface(trainer.model, _loss_on(trainer, images, labels), at, at).astype(np.float32)
+            self.series = {"surface_at": torch.from_numpy(at), "surface_loss": torch.from_numpy(surface)}
 
     def state_dict(self) -> dict:
         return {**super().state_dict(), "kept": self.kept}
@@ -322,13 +309,6 @@ PROBES = {
 }
 
 
-def make(name: str, steps: int) -> StepProbe:
-    """The probe called `name`, for a run of `steps` steps. Raises ValueError for an unknown name."""
-    if name not in PROBES:
-        raise ValueError(f"probe {name!r} is unknown: use one of {', '.join(PROBES)}")
-    return PROBES[name](steps)
-
-
 def _loss_on(trainer, images: torch.Tensor, labels: torch.Tensor) -> Loss:
     return lambda model: trainer.criterion(model(images).float(), labels)
 
@@ -337,20 +317,16 @@ def _along_step(trainer, loss: Loss, multiples: Sequence[float]) -> dict[str, li
     """`along_gradient` at `multiples` of the step's rate."""
     lr = trainer.optimizer.param_groups[0]["lr"]
     # Dropout draws another mask by now than the step itself did, so that its gradient is not the one to compare with.
-    gradient = None if _drops(trainer.model) else _own_gradient(trainer)
-    return _along(trainer.model, loss, [multiple * lr for multiple in multiples], gradient)
+    drops = any(isinstance(each, nn.modules.dropout._DropoutNd) and each.p > 0 for each in trainer.model.modules())
+    gradient = None if drops else _own_gradient(trainer)
+    return along_gradient(trainer.model, loss, [multiple * lr for multiple in multiples], gradient)
 
 
 def _own_gradient(trainer) -> Tensors | None:
     """The gradient that the step has just computed; None where that was not in float32."""
     if trainer.engine.precision != "float32":
         return None
-    parameters = _parameters(trainer.model)
-    return [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-
-
-def _drops(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in model.modules())
+    return [torch.zeros_like(each) if each.grad is None else each.grad for each in _parameters(trainer.model)]
 
 
 # ------------------------------------------------------------------------------------------ the surface around a point
@@ -362,20 +338,19 @@ def filter_direction(model: nn.Module, generator: torch.Generator) -> Tensors:
     d ← d/‖d‖ · ‖w‖ for each filter of a convolution and each row of a linear layer; 0 for biases and batch norm
     (Li et al., 2018, section 4). ValueError: none of them is learned.
     """
-    return [_like_filters(parameter.detach(), generator) for parameter in _parameters(model)]
-
-
-def _like_filters(weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    if weight.ndim < 2:
-        return torch.zeros_like(weight)
-    noise = torch.randn(weight.shape, generator=generator).to(weight)
-    return noise * (_filter_norms(weight) / _filter_norms(noise))
+    direction = [torch.zeros_like(parameter) for parameter in _parameters(model)]
+    for weight, along in zip(_parameters(model), direction):
+        if weight.ndim > 1:
+            noise = torch.randn(weight.shape, generator=generator).to(weight)
+            along.copy_(noise * (_filter_norms(weight.detach()) / _filter_norms(noise)))
+    return direction
 
 
 def _filter_norms(weight: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
 
 
+@torch.no_grad()
 def loss_surface(model: nn.Module, loss: Loss, xs: Sequence[float], ys: Sequence[float], seed: int = 0) -> np.ndarray:
     """The loss in evaluation mode at w + x·d₁ + y·d₂, (len(ys), len(xs)); d₁ and d₂ are two of `filter_direction`.
 
@@ -384,23 +359,8 @@ def loss_surface(model: nn.Module, loss: Loss, xs: Sequence[float], ys: Sequence
     generator = torch.Generator().manual_seed(seed)
     first, second = (filter_direction(model, generator) for _ in range(2))
     surface = np.empty((len(ys), len(xs)))
-    for j, y in enumerate(ys):
-        for i, x in enumerate(xs):
-            surface[j, i] = _loss_at(model, loss, [x * a + y * b for a, b in zip(first, second)])
+    for j, i in np.ndindex(surface.shape):
+        offset = [xs[i] * a + ys[j] * b for a, b in zip(first, second)]
+        with _moved(_parameters(model), offset, 1.0), _as_found(model):
+            surface[j, i] = loss(model.eval()).item()
     return surface
-
-
-def surface_arrays(model: nn.Module, loss: Loss, points: int = 15, reach: float = 1.0, seed: int = 0) -> dict:
-    """`loss_surface` on a square grid around the weights, as a record keeps it.
-
-    `surface_at` (points,): from −reach to +reach in units of the weights' length; `surface_loss` (points, points).
-    """
-    at = np.linspace(-reach, reach, points)
-    return {"surface_at": at, "surface_loss": loss_surface(model, loss, at, at, seed).astype(np.float32)}
-
-
-@torch.no_grad()
-def _loss_at(model: nn.Module, loss: Loss, offset: Tensors) -> float:
-    with _moved(_parameters(model), offset, 1.0), _as_found(model):
-        model.eval()
-        return loss(model).item()

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import typing
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers import probes, training
+from helpers import experiments, probes, training
 from helpers.experiments import Cyclic, replace
 from helpers.fast import Engine
 from helpers.training import fit
@@ -141,7 +142,6 @@ CALLS = {
     "along_gradient": lambda model, loss: probes.along_gradient(model, loss, [0.1]),
     "filter_direction": lambda model, loss: probes.filter_direction(model, torch.Generator()),
     "loss_surface": lambda model, loss: probes.loss_surface(model, loss, [0.0, 1.0], [0.0]),
-    "surface_arrays": lambda model, loss: probes.surface_arrays(model, loss, 3),
 }
 
 
@@ -288,8 +288,14 @@ def test_autocast_around_does_not_reach_the_measurement():
 # ------------------------------------------------------------------------------------------ in the training loop
 
 
+def every(steps: int, probe: probes.StepProbe) -> probes.StepProbe:
+    """The probe, which measures at every so many steps."""
+    probe.every = steps
+    return probe
+
+
 def all_probes(steps: int = STEPS) -> list:
-    return [probes.GradientChange(steps), probes.Smoothness(steps, every=3), probes.AlongGradient(steps, every=4)]
+    return [probes.GradientChange(steps), every(3, probes.Smoothness(steps)), every(4, probes.AlongGradient(steps))]
 
 
 @pytest.mark.parametrize("engine", [FLOAT32, BFLOAT16, Engine(memory_format="channels_last")], ids=str)
@@ -316,7 +322,7 @@ def literal_gradients(trainer, batches, steps: int) -> list[list[torch.Tensor]]:
 
 def test_the_gradient_change_is_that_of_the_loops_own_gradients(tiny):
     gradients = literal_gradients(*begin(MYNET, tiny), STEPS)
-    watched = probes.make("gradient_change", STEPS)
+    watched = probes.GradientChange(STEPS)
     fit(*begin(MYNET, tiny), scores, probes=[watched])
     series = watched.series["gradient_change"]
     assert series.dtype == torch.float32 and series.shape == (STEPS,) and math.isnan(series[0])
@@ -352,7 +358,7 @@ def test_smoothness_is_that_of_the_steps_own_batch_and_rate(tiny, dropout):
             trainer.model, lambda model: nn.functional.nll_loss(model(images), labels), lr
         )
 
-    watched = probes.Smoothness(STEPS, every=4)
+    watched = every(4, probes.Smoothness(STEPS))
     fit(*begin(run, tiny), scores, probes=[measure, watched])
     series = watched.series["smoothness"]
     assert [step for step in range(STEPS) if math.isfinite(series[step])] == [0, 4, 8]
@@ -374,7 +380,7 @@ def test_the_along_holds_the_ranges_from_half_to_four_times_the_step(tiny):
         expected[trainer.step] = [min(found["loss"]), max(found["loss"]), min(found["change"]), max(found["change"]),
                                   max(found["smoothness"])]  # fmt: skip
 
-    watched = probes.AlongGradient(STEPS, every=5)
+    watched = every(5, probes.AlongGradient(STEPS))
     fit(*begin(run, tiny), scores, probes=[measure, watched])
     for step in (0, 5):
         assert [values[step].item() for values in watched.series.values()] == pytest.approx(expected[step], rel=1e-6)
@@ -434,14 +440,9 @@ def test_a_state_saved_does_not_change_with_the_run(tiny):
     assert all(math.isnan(values[STEPS - 1]) for series in states[0] for values in series.values())
 
 
-def test_probes_are_made_by_name():
-    kinds = [probes.GradientChange, probes.Smoothness, probes.AlongGradient, probes.Surface]
-    names = ["gradient_change", "smoothness", "along_gradient", "surface"]
-    assert [type(probes.make(name, 3)) for name in names] == kinds
-    with pytest.raises(ValueError, match="'beta' is unknown: use one of gradient_change, smoothness, along_gradient"):
-        probes.make("beta", 3)
-    with pytest.raises(ValueError, match="every 0"):
-        probes.Smoothness(3, every=0)
+def test_each_probe_that_a_run_can_name_is_here():
+    named = set(typing.get_args(experiments.run.Probe))
+    assert {*probes.PROBES, "path"} == named  # which `pruning` has
 
 
 # ------------------------------------------------------------------------------------------ the surface
@@ -497,15 +498,6 @@ def test_a_surface_may_reach_where_the_loss_is_not_finite():
     assert not np.isfinite(surface).any()
 
 
-def test_a_record_keeps_a_square_around_the_weights():
-    model = network()
-    arrays = probes.surface_arrays(model, square, points=3, reach=0.5)
-    assert arrays["surface_at"].tolist() == [-0.5, 0, 0.5]
-    assert np.array_equal(
-        arrays["surface_loss"], probes.loss_surface(model, square, *[(-0.5, 0, 0.5)] * 2).astype("f4")
-    )
-
-
 def surface_after(tiny, stop_at=None):
     """The probe of a whole run of 10 steps and its trainer, gone through a checkpoint at `stop_at`."""
     probe, (trainer, batches) = probes.Surface(STEPS), begin(MYNET, tiny)
@@ -544,7 +536,7 @@ def test_a_run_that_diverged_has_no_surface(tiny):
 
 
 def test_a_long_run_has_a_finer_surface_on_more_images():
-    probe = probes.make("surface", 1000)
+    probe = probes.Surface(1000)
     for batch in range(6):
         probe(None, torch.full((2, 1), float(batch)), torch.zeros(2), None)
     assert probe.points == 15 and [int(images[0]) for images, _ in probe.kept] == [0, 1, 2, 3]

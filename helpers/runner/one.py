@@ -92,7 +92,7 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 def _probes(run: Run, steps: int) -> dict:
     """The probes of a run of `steps` steps an epoch, by name, in a form that measures from the first step on."""
     total = run.epochs * steps
-    return {name: pruning.Path(total, steps) if name == "path" else probes.make(name, total) for name in run.probes}
+    return {name: pruning.Path(total, steps) if name == "path" else probes.PROBES[name](total) for name in run.probes}
 
 
 def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> dict:
@@ -189,7 +189,7 @@ def _tested(trainer: training.Trainer, dataset: data.Dataset, arrays: dict) -> d
     split = dataset.test.first(run.images)
     outputs = training.predict(model, dataset, split, engine, run.normalize)
     if experiments.is_drawn(run):
-        confidence, predictions = training.probabilities(outputs).max(1)
+        confidence, predictions = outputs.softmax(1).max(1)  # of log-probabilities as well
         arrays["test_predictions"] = predictions.to(torch.uint8).numpy()
         arrays["test_confidence"] = confidence.numpy().astype("float16")
         arrays["first_filters"] = next(model.parameters()).detach().cpu().contiguous().numpy()
