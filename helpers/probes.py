@@ -5,7 +5,6 @@ random state are left as they were found."""
 import contextlib
 import functools
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -25,14 +24,8 @@ MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # of the step, along its gradient: the range o
 
 
 def gradient_change(before: Tensors, after: Tensors) -> float:
-    """‖after − before‖₂ over two lists of tensors of the same shapes (Santurkar et al., 2018, section 3.2).
-
-    ValueError: the lists or two of their tensors don't fit together.
-    """
-    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (before, after)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"gradients of shapes {shapes[0]} and {shapes[1]} can't be compared: they must be the same")
-    return _norm([b - a for a, b in zip(before, after)])
+    """‖after − before‖₂ over two lists of tensors of the same shapes (Santurkar et al., 2018, section 3.2)."""
+    return _norm([b - a for a, b in zip(before, after, strict=True)])
 
 
 def effective_smoothness(model: nn.Module, loss: Loss, lr: float, fractions: Sequence[float] = FRACTIONS) -> float:
@@ -84,24 +77,16 @@ def _evaluate(model: nn.Module, loss: Loss) -> tuple[float, Tensors]:
 
 
 def _parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are learned. ValueError: there are none, or one is in half precision: rounding swamps β."""
-    _refuse_strange(model)
+    """The parameters that are learned. ValueError: there are none, or some with which β can't be measured."""
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        if nn.parameter.is_lazy(tensor):  # a probe would make them
+            raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
+        if tensor.is_complex() or (tensor.requires_grad and torch.finfo(tensor.dtype).bits < 32):
+            raise ValueError(f"parameters in {tensor.dtype} are not allowed: give the model in float32 or float64")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError(f"a {type(model).__name__} without parameters that are learned has no gradient to look at")
-    for parameter in parameters:
-        if torch.finfo(parameter.dtype).bits < 32:
-            raise ValueError(f"parameters in {parameter.dtype} are not allowed: give the model in float32 or float64")
     return parameters
-
-
-def _refuse_strange(model: nn.Module) -> None:
-    """ValueError: the model has layers without weights yet, which a probe would make, or complex parameters."""
-    for tensor in itertools.chain(model.parameters(), model.buffers()):
-        if nn.parameter.is_lazy(tensor):
-            raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
-        if tensor.is_complex():
-            raise ValueError(f"parameters in {tensor.dtype} are not allowed: give the model in float32 or float64")
 
 
 def _norm(tensors: Tensors) -> float:
@@ -115,15 +100,11 @@ def silent(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
     """Name of each ReLU → share (0 to 1) of its channels or units that give 0 everywhere on all of `images`.
 
     `images` (N, C, H, W) as the model takes them; it is looked at in evaluation mode. A unit that is silent on all
-    images passes no gradient on, and so learns nothing more. A ReLU used more than once has a name for each use.
+    images passes no gradient on, and so learns nothing more.
     """
     heard: dict[str, torch.Tensor] = {}
-    uses: Counter[str] = Counter()
 
     def listen(name: str, _module, _inputs, output: torch.Tensor) -> None:
-        uses[name] += 1
-        if uses[name] > 1:
-            name = f"{name}, use {uses[name]}"
         loud = (output > 0).flatten(2).any(2) if output.ndim > 2 else output > 0
         heard[name] = heard.get(name, False) | loud.any(0)
 
@@ -133,7 +114,6 @@ def silent(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
         with _as_found(model):
             model.eval()
             for batch in images.split(500):
-                uses.clear()
                 model(batch)
     finally:
         for hook in hooks:
@@ -162,7 +142,6 @@ def _moved(parameters: Sequence[nn.Parameter], direction: Tensors, distance: flo
 @contextlib.contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
     """Buffers, mode and random state are after it what they were before, whatever happens; without autocast."""
-    _refuse_strange(model)
     buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
                for name, buffer in module.named_buffers(recurse=False)]  # fmt: skip
     device = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0)).device

@@ -96,10 +96,13 @@ class Trainer:
             parameter.mul_(mask)
 
     def state_dict(self) -> dict:
+        random = {"cpu": torch.get_rng_state()}
+        if self.engine.device != "cpu":
+            random["cuda"] = torch.cuda.get_rng_state(self.engine.device)
         return {
             "engine": asdict(self.engine), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "step": self.step, "diverged_at": self.diverged_at, "history": self.history, "losses": self.losses,
-            "correct": self.correct, "seconds": self.seconds, "random": _random_state(self.engine.device),
+            "correct": self.correct, "seconds": self.seconds, "random": random,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict) -> None:
@@ -109,18 +112,9 @@ class Trainer:
             setattr(self, name, state[name])
         self.losses.copy_(state["losses"])
         self.correct.copy_(state["correct"])
-        _restore_random_state(self.engine.device, state["random"])
-
-
-def _random_state(device: str) -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    return states if device == "cpu" else {**states, "cuda": torch.cuda.get_rng_state(device)}
-
-
-def _restore_random_state(device: str, states: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(states["cpu"].cpu())
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+        torch.set_rng_state(state["random"]["cpu"].cpu())
+        if "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.engine.device)
 
 
 def make_batches(run, dataset: data.Dataset, device: str = "cpu") -> data.Batches:
