@@ -277,14 +277,11 @@ def _parse_mnist(content: Callable[[str], bytes], part: str) -> Split:
 
 def statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each channel of (N, C, H, W) uint8 images, scaled to [0, 1]."""
-    means, stds = [], []
-    for channel in images.unbind(1):
-        counts = torch.bincount(channel.flatten(), minlength=256).double()
-        values = torch.arange(256).double() / 255
-        mean = (counts * values).sum() / counts.sum()
-        means.append(mean)
-        stds.append(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
-    return torch.stack(means).float(), torch.stack(stds).float()
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)]).double()
+    values, total = torch.arange(256).double() / 255, counts.sum(1, keepdim=True)
+    mean = (counts * values).sum(1, keepdim=True) / total
+    square = (counts * (values - mean) ** 2).sum(1, keepdim=True) / total
+    return mean[:, 0].float(), square[:, 0].sqrt().float()
 
 
 # ------------------------------------------------------------------------------------------ batches
