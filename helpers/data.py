@@ -159,9 +159,6 @@ class Split:
     def first(self, count: int | None) -> "Split":
         return self if count is None else Split(self.images[:count], self.labels[:count])
 
-    def to(self, device) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -345,7 +342,8 @@ class Batches:
     """
 
     def __init__(self, split: Split, size: int, seed: int, augment=(), mean=None, std=None, device="cpu"):
-        self.split, self.size, self.seed, self.augment = split.to(device), size, seed, tuple(augment)
+        self.split = Split(split.images.to(device), split.labels.to(device))
+        self.size, self.seed, self.augment = size, seed, tuple(augment)
         channels = split.images.shape[1]
         self.mean = (torch.zeros(channels) if mean is None else mean).to(device)
         self.std = (torch.ones(channels) if std is None else std).to(device)

@@ -129,13 +129,24 @@ def choose_engine(run, trainer, device: str = "cpu", threads: int = 1, precision
     count = run.batch_size * (1 if device == "cpu" else SHARED)
     images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(count) % 10
-    trials = {engine: _Trial(trainer(run, engine, steps=1), images, labels) for engine in engines}
-    reference = trials[engines[0]].first_loss
-    sound = [engine for engine in engines if abs(trials[engine].first_loss - reference) <= 0.05 * reference]
+    trainers = {engine: trainer(run, engine, steps=1) for engine in engines}
+    losses = {engine: _step(each, images, labels) for engine, each in trainers.items()}
+    reference = losses[engines[0]]
+    sound = [engine for engine in engines if abs(losses[engine] - reference) <= 0.05 * reference]
+    seconds = dict.fromkeys(engines, math.inf)
     for _ in range(3):  # in turn, so that a busy moment of the machine does not fall on one of them alone
         for engine in sound:
-            trials[engine].time()
-    return min(sound or engines[:1], key=lambda engine: trials[engine].seconds)
+            started = time.perf_counter()
+            _step(trainers[engine], images, labels)
+            seconds[engine] = min(seconds[engine], time.perf_counter() - started)
+    return min(sound or engines[:1], key=seconds.get)
+
+
+def _step(trainer, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """The loss of a step of training."""
+    loss, _ = trainer.step_on(trainer.engine.place(images), labels.to(trainer.engine.device))
+    trainer.optimizer.zero_grad()  # there are several trainers at a time
+    return loss.item()
 
 
 def _candidates(device: str, threads: int, precision: str) -> list[Engine]:
@@ -164,23 +175,3 @@ def emulates_bfloat16(device: str = "cpu") -> bool:
         return min(timeit.repeat(lambda: (matrix @ matrix)[0, 0].item(), number=1, repeat=3))
 
     return seconds(torch.bfloat16) > 4 * seconds(torch.float32)
-
-
-class _Trial:
-    """Times a trainer's steps on random images."""
-
-    def __init__(self, trainer, images, labels):
-        self.trainer = trainer
-        self.images, self.labels = trainer.engine.place(images), labels.to(trainer.engine.device)
-        self.seconds = math.inf
-        self.first_loss = self._step()
-
-    def _step(self) -> float:
-        loss, _ = self.trainer.step_on(self.images, self.labels)
-        self.trainer.optimizer.zero_grad()  # there are several trials at a time
-        return loss.item()
-
-    def time(self) -> None:
-        started = time.perf_counter()
-        self._step()
-        self.seconds = min(self.seconds, time.perf_counter() - started)

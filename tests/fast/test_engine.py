@@ -117,16 +117,12 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch):
 def test_a_gpu_is_filled_with_work_to_choose_for_it(monkeypatch, emulated):
     tried = {}
 
-    class Trial:
-        def __init__(self, trainer, images, labels):
-            tried[trainer.engine.device] = len(images), len(labels)
-            self.first_loss, self.seconds = 2.3, 1.0
-
-        def time(self):
-            pass
+    def step(trainer, images, labels) -> float:
+        tried[trainer.engine.device] = len(images), len(labels)
+        return 2.3
 
     emulated(False)
-    monkeypatch.setattr(engine, "_Trial", Trial)
+    monkeypatch.setattr(engine, "_step", step)
     for device in ("cpu", "cuda"):
         found = choose_engine(LENET, lambda run, engine, steps: SimpleNamespace(engine=engine), device)
         assert found.device == device
