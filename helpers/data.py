@@ -207,13 +207,12 @@ def load(name: str, root: Path | None = None, validation: str = "held_out") -> D
     set: nothing may be chosen by it.
     """
     *parts, test = _read(name, root, slice(None))
-    labels = torch.cat([part.labels for part in parts])
+    images, labels = (torch.cat(each) for each in zip(*((part.images, part.labels) for part in parts)))
     if validation == "test":
-        train = Split(torch.cat([part.images for part in parts]), labels)
-        return Dataset(train, test, test, *statistics(train.images), CLASSES[name])
-    train, validation = (Split(_gather([part.images for part in parts], chosen), labels[chosen])
-                         for chosen in map(torch.from_numpy, split_indices(labels.numpy())))  # fmt: skip
-    return Dataset(train, validation, test, *statistics(train.images), CLASSES[name])
+        return Dataset(Split(images, labels), test, test, *statistics(images), CLASSES[name])
+    train, held_out = (Split(images[chosen], labels[chosen])
+                       for chosen in map(torch.from_numpy, split_indices(labels.numpy())))  # fmt: skip
+    return Dataset(train, held_out, test, *statistics(train.images), CLASSES[name])
 
 
 def load_for(run) -> Dataset:
@@ -224,15 +223,6 @@ def load_for(run) -> Dataset:
 def load_test(name: str, root: Path | None = None) -> Split:
     """The test split of data set `name` alone, in a fraction of the time. Raises DataError, see `fetch`."""
     return _read(name, root, slice(-1, None))[0]
-
-
-def _gather(parts: list[torch.Tensor], chosen: torch.Tensor) -> torch.Tensor:
-    """torch.cat(parts)[chosen] for parts of one length, without making them one first: new memory takes time."""
-    made = torch.empty((len(chosen), *parts[0].shape[1:]), dtype=parts[0].dtype)
-    which, at = chosen // len(parts[0]), chosen % len(parts[0])
-    for number, part in enumerate(parts):
-        made[which == number] = part[at[which == number]]
-    return made
 
 
 # Both formats are read here, not by torchvision: to import it takes longer than to read, and it reads each file twice.

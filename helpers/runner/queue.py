@@ -74,9 +74,12 @@ def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], 
     if stop():
         raise Interrupted(f"stopped before {run.name}")
     with store.claim(run) as mine:
-        if not mine or not can_start(run, store):
+        if not mine:
             return False
-        record, damage = _start(run, store)
+        try:
+            record, damage = _start(run, store)
+        except RecordError:  # which `explain` tells at the end, if it is still so
+            return False
         if not one.is_good(record):
             if damage:
                 kept = ", ".join(map(str, store.set_aside_damaged(run)))
