@@ -225,9 +225,7 @@ def bench(
     if not (records.ROOT / "benchmarks").is_dir():
         raise ValueError(f"no benchmarks/ in {records.ROOT}: run it in a checkout of the repository")
     command = [sys.executable, "-m", "benchmarks", "--repeats", str(repeats), *(["--only", only] if only else [])]
-    code = subprocess.run(command, cwd=records.ROOT).returncode
-    if code:
-        raise typer.Exit(code)
+    raise typer.Exit(subprocess.run(command, cwd=records.ROOT).returncode)
 
 
 @app.command()

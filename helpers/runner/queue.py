@@ -27,17 +27,20 @@ from helpers.runner.one import Interrupted, Settings
 
 def pending(rows, budgets, store: Store) -> list[Run]:
     """The runs that have no good record yet, each once, in the order in which they are worth making."""
-    wanted = {}
+    wanted: dict[Run, str] = {}  # run → the first budget that asks for it
     for budget in budgets:
         for row in rows:
             for run in experiments.replicas(row.run, budget):
                 for each in (run, *run.all_needs):
-                    wanted.setdefault(each, (budget, each))
-    missing = [(budget, run) for budget, run in wanted.values() if not is_made(run, store)]
-    starts = {needed for _, run in missing for needed in run.all_needs}
-    missing.sort(key=lambda each: (experiments.order(each[1], each[0])[0], each[1] not in starts,
-                                   experiments.order(each[1], each[0])))  # fmt: skip
-    return [run for _, run in missing]
+                    wanted.setdefault(each, budget)
+    missing = [run for run in wanted if not is_made(run, store)]
+    starts = {needed for run in missing for needed in run.all_needs}
+
+    def place(run: Run) -> tuple:
+        order = experiments.order(run, wanted[run])
+        return order[0], run not in starts, order  # what others start from is made first in its budget
+
+    return sorted(missing, key=place)
 
 
 def is_made(run: Run, store: Store) -> bool:
