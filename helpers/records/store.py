@@ -226,9 +226,13 @@ class Store:
             self.work.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
             put(self.work / ".gitignore", b"*\n")  # in place of what is there, should it be a link
-        if os.stat(self.work).st_dev != os.stat(self.folder).st_dev:
+        try:
+            os.rename(self.work / ".nothing", self.folder / ".nothing")
+        except FileNotFoundError:  # as expected; that it is another file system, or mounted by itself, shows before
+            pass
+        except OSError:
             raise RecordError(f"{self.work} is on another file system than {self.folder}, where nothing can be moved"
-                              " whole: make it a plain folder, or choose another with --results")  # fmt: skip
+                              " whole: make it a plain folder, or choose another with --results") from None  # fmt: skip
         for path in (*self.work.glob("*.pt"), *self.work.glob("*.new.*")):
             name = path.name.partition(".")[0]
             if NAME.fullmatch(name) and os.path.lexists(self.folder / f"{name}.json"):

@@ -224,6 +224,9 @@ def work_together(runs: list[Run], store: Store, workers: int, settings: Setting
 @contextlib.contextmanager
 def _ctrl_c_held_back():
     """Processes started meanwhile never see Ctrl-C, which a terminal sends to all: who started them tells them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     # multiprocessing's own tracker would lift the block as it starts; the queue above has started it already.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
