@@ -4,14 +4,13 @@ import codecs
 import errno
 import io
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,10 +27,15 @@ Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; withou
 
 LARGEST_README = 2**24
 MOST_LINES = 10  # of one kind: ten thousand damaged files have one cause
-MOST = 1024  # processes or threads: more than a machine has cores, few enough to be started
+MOST = 999  # processes or threads: more than a machine has cores, few enough to be started
 PLACES = "figures/, or OUTPUT/figures for other notebooks or records"
 # What an interruption leaves of a command that does not begin anew.
 KEPT = {"run": ": what is finished is kept, and the same command goes on", "bench": ": what is measured is kept"}
+
+STATUSES = {  # of errors by their class, which is not imported for it
+    "Interrupted": 130, "UnknownName": 2, "ValueError": 2,
+    "RecordError": 1, "DataError": 1, "ReportError": 1, "OutOfMemoryError": 1,
+}  # fmt: skip
 
 
 def budgets(budget: str | None) -> tuple[str, ...]:
@@ -96,20 +100,16 @@ def run(
     section: Section = None, table: Table = None, row: RowName = None, budget: Budget = None,
     workers: Annotated[int | None, typer.Option(min=1, max=MOST, help="Processes; else as many as fit.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=MOST, help="CPU threads of each; else its share.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Stop, with everything saved, after so long.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, max=1e6, help="Stop, all saved, after so long.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
-    precision: Annotated[str, typer.Option(help="auto (by timing), float32 or bfloat16.")] = "auto",
-    engine: Annotated[str, typer.Option(help="local: processes on this machine; ray: Ray tasks.")] = "local",
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="auto: by timing.")] = "auto",
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Processes on this machine, or Ray tasks.")] = "local",
     address: Annotated[str | None, typer.Option(help="With ray: its cluster; without it, one is started here.")] = None,
     results: Results = None,
 ) -> None:  # fmt: skip
     """Make the records that are missing; killed or stopped, the same command goes on."""
-    _one_of("engine", engine, ("local", "ray"))
     if address is not None and engine != "ray":
         raise ValueError(f"address {address!r} belongs to --engine ray")
-    _one_of("precision", precision, ("auto", "float32", "bfloat16"))
-    if minutes is not None and not math.isfinite(minutes):
-        raise ValueError(f"minutes {minutes} is not allowed: give a number from 0 on")
     rows, chosen = experiments.rows(section, table, row), budgets(budget)
     _check_device(device, here=engine == "local")
     store = Store(results).prepare()
@@ -122,22 +122,10 @@ def run(
     if engine == "local":
         workers, threads = runner.share(len(runs), device, workers, threads)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    together = f"{workers} at a time" if workers else "as many at a time as Ray has room for"
-    print(f"{experiments.outlook(runs)}, {together}, into {store.folder}", file=sys.stderr)
     settings = runner.Settings(device, threads or 1, precision, deadline, 0 if sys.stderr.isatty() else None)
-    late = False
-    try:
-        if engine == "ray":
-            from helpers.runner import cluster
-
-            cluster.run(runs, store, settings, address, workers)
-        else:
-            runner.work_together(runs, store, workers, settings)
-    except runner.Interrupted as stopped:
-        late = deadline is not None and time.monotonic() >= deadline
-        if not late:
-            raise
-        print(f"{stopped}: the {minutes:g} minutes are over; the same command goes on from here", file=sys.stderr)
+    late = _make(runs, store, settings, engine, workers, address)
+    if late:
+        print(f"{late}: the {minutes:g} minutes are over; the same command goes on from here", file=sys.stderr)
     left = len(runner.pending(rows, chosen, store))
     told = f"{len(runs) - left} of {len(runs)} runs have their record now"
     if left and not late:
@@ -146,10 +134,23 @@ def run(
     print(told, file=sys.stderr)
 
 
-def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError unless `value` is one of `allowed`, whole: "float16" is not short for "bfloat16"."""
-    if value not in allowed:
-        raise ValueError(f"{what} {value!r} is not allowed: it must be {', '.join(allowed[:-1])} or {allowed[-1]}")
+def _make(runs, store: Store, settings, engine: str, workers: int | None, address: str | None) -> str:
+    """Makes `runs`; gives what was stopped at the deadline, in words."""
+    from helpers import runner
+    from helpers.runner import cluster
+
+    together = f"{workers} at a time" if workers else "as many at a time as Ray has room for"
+    print(f"{experiments.outlook(runs)}, {together}, into {store.folder}", file=sys.stderr)
+    try:
+        if engine == "ray":
+            cluster.run(runs, store, settings, address, workers)
+        else:
+            runner.work_together(runs, store, workers, settings)
+    except runner.Interrupted as stopped:
+        if settings.deadline is None or time.monotonic() < settings.deadline:
+            raise
+        return str(stopped)
+    return ""
 
 
 def _check_device(device: str, here: bool) -> None:
@@ -181,12 +182,9 @@ def verify(section: Section = None, table: Table = None, results: Results = None
     bad = list(faults.values())
     chosen = [record for name, record in known.items() if name in wanted or (section is None and table is None)]
     for record in tqdm(chosen, desc="verify", unit="record", disable=None):
-        difference = one.verify(record, store)
-        if difference:
+        if difference := one.verify(record, store):
             bad.append(f"{store.path(record.run)}: {difference}")
-    print("\n".join([*_some(bad), f"{len(chosen)} records verified, {len(bad)} at fault"]))
-    if bad:
-        raise typer.Exit(1)
+    _conclude(bad, f"{len(chosen)} records verified, {len(bad)} at fault")
 
 
 @app.command()
@@ -203,13 +201,17 @@ def complete(results: Results = None) -> None:
     provenance.revision()  # of the code as it was imported
     count, bad = 0, list(faults.values())
     for record in tqdm(known.values(), desc="complete", unit="record", disable=None):
-        if faults.keys() & {store.folder / name for name in record.files}:
-            continue
-        try:
-            count += one.complete(record, store) is not None
-        except records.RecordError as error:  # of this record alone
-            bad.append(str(error))
-    print("\n".join([*_some(bad), f"{count} of {len(known)} records completed"]))
+        if not faults.keys() & {store.folder / name for name in record.files}:
+            try:
+                count += one.complete(record, store) is not None
+            except records.RecordError as error:  # of this record alone
+                bad.append(str(error))
+    _conclude(bad, f"{count} of {len(known)} records completed")
+
+
+def _conclude(bad: list[str], summary: str) -> None:
+    """Tells what is at fault, and the summary; exit status 1 if anything is."""
+    print("\n".join([*_some(bad), summary]))
     if bad:
         raise typer.Exit(1)
 
@@ -223,9 +225,7 @@ def bench(
     if not (records.ROOT / "benchmarks").is_dir():
         raise ValueError(f"no benchmarks/ in {records.ROOT}: run it in a checkout of the repository")
     command = [sys.executable, "-m", "benchmarks", "--repeats", str(repeats), *(["--only", only] if only else [])]
-    code = subprocess.run(command, cwd=records.ROOT).returncode
-    if code:
-        raise typer.Exit(code)
+    raise typer.Exit(subprocess.run(command, cwd=records.ROOT).returncode)
 
 
 @app.command()
@@ -240,7 +240,7 @@ def report(
     from helpers.publish import readme as readme_page
     from helpers.publish.execute import a_home
 
-    notebooks, output, figures = _home(notebooks), _home(output), figures and _home(figures)
+    notebooks, output, figures = (path and path.expanduser() for path in (notebooks, output, figures))
     # Other notebooks, records or budgets must not replace the repository's figures and tables.
     own = notebooks.resolve() == records.ROOT / "notebooks" and Store().folder.resolve() == records.ROOT / "results"
     own = own and not os.environ.get("REPORT_BUDGET")
@@ -264,7 +264,7 @@ def readme(
     from helpers.publish import readme as readme_page
 
     content = readme_page.blocks()
-    for path in map(_home, paths or readme_page.PAGES):
+    for path in map(Path.expanduser, paths or readme_page.PAGES):
         if path.exists() and not (path.is_file() and path.stat().st_size < LARGEST_README):
             raise records.RecordError(f"{path} is no regular file of text: name a README")
         try:
@@ -272,11 +272,6 @@ def readme(
         except UnicodeDecodeError as error:
             raise records.RecordError(f"{path} is no text in UTF-8 ({error.reason}): name a README") from None
         print(f"{path} is {'rewritten' if changed else 'up to date'}")
-
-
-def _home(path: Path) -> Path:
-    """`path` with the user's folder in place of ~, which no shell puts there in `--output=~/report`."""
-    return Path(os.path.expanduser(path))
 
 
 class _Closed(io.TextIOBase):
@@ -336,20 +331,15 @@ def main() -> int:
 def _words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return error.format_message() if hasattr(error, "format_message") else str(error)
+    words = error.format_message() if hasattr(error, "format_message") else str(error)
+    return words.replace("Value error, ", "")  # pydantic's, before the words themselves
 
 
 def _exit_status(error: Exception) -> int | None:
     """The status of an error that a user can cause, each of which says in one line what to do; else None."""
     if hasattr(error, "format_message"):  # an option that the command line does not know, or a value it can't read
         return 2
-    name = type(error).__name__
-    if name == "Interrupted":
-        return 130
-    if name in ("UnknownName", "ValueError"):
-        return 2
-    known = ("RecordError", "DataError", "ReportError", "OutOfMemoryError")
-    return 1 if name in known or isinstance(error, OSError) else None
+    return STATUSES.get(type(error).__name__, 1 if isinstance(error, OSError) else None)
 
 
 def _fail(message: str, code: int) -> int:

@@ -102,9 +102,9 @@ def fetch(name: str, root: Path | None = None) -> Path:
     """
     root = _place(name, root)
     if fault(name, root):
-        aside, reason = _set_aside(name, root), _download(name, root)
-        found = fault(name, root)
-        if found:
+        aside = _set_aside(root) if name == "mnist" else {}
+        reason = _download(name, root)
+        if found := fault(name, root):
             # What was set aside would else be called missing.
             found = next((known for path, known in aside.items() if not path.is_file()), found)
             raise DataError(
@@ -114,27 +114,21 @@ def fetch(name: str, root: Path | None = None) -> Path:
     return root
 
 
-def _set_aside(name: str, root: Path) -> dict[Path, str]:
-    """Renames MNIST's damaged files: torchvision takes any that exists for a good one. Gives path → its fault.
-
-    Raises DataError if one can't be renamed.
-    """
+def _set_aside(root: Path) -> dict[Path, str]:
+    """Renames MNIST's damaged files: torchvision takes any that exists for a good one. Gives path → its fault."""
     aside = {}
-    for relative in CHECKSUMS["mnist"] if name == "mnist" else ():
+    for relative in CHECKSUMS["mnist"]:
         path, found = root / relative, _file_fault("mnist", root, relative)
         if found and path.is_file():
-            aside[path] = f"{found}, kept as {_renamed(path, found).name}"
+            try:
+                kept = path.rename(path.with_name(path.name + ".damaged"))
+            except OSError as error:
+                raise DataError(
+                    f"{found}, and can't be renamed to make room for the download ({error.strerror}): put the original"
+                    f" file there, or make {path.parent} writable and run `python -m helpers data`"
+                ) from None
+            aside[path] = f"{found}, kept as {kept.name}"
     return aside
-
-
-def _renamed(path: Path, found: str) -> Path:
-    try:
-        return path.rename(path.with_name(path.name + ".damaged"))
-    except OSError as error:
-        raise DataError(
-            f"{found}, and can't be renamed to make room for the download ({error.strerror}): put the original file"
-            f" there, or make {path.parent} writable and run `python -m helpers data`"
-        ) from None
 
 
 def _download(name: str, root: Path) -> str:
@@ -165,9 +159,6 @@ class Split:
     def first(self, count: int | None) -> "Split":
         return self if count is None else Split(self.images[:count], self.labels[:count])
 
-    def to(self, device) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -179,9 +170,6 @@ class Dataset:
     mean: torch.Tensor
     std: torch.Tensor
     classes: tuple[str, ...]
-
-    def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        return normalize(images, self.mean, self.std)
 
     def scaling(self, how: bool | str = True) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Mean and deviation that Run.normalize means: the training split's, a half and a half to [−1, 1], or none."""
@@ -219,13 +207,12 @@ def load(name: str, root: Path | None = None, validation: str = "held_out") -> D
     set: nothing may be chosen by it.
     """
     *parts, test = _read(name, root, slice(None))
-    labels = torch.cat([part.labels for part in parts])
+    images, labels = (torch.cat(each) for each in zip(*((part.images, part.labels) for part in parts)))
     if validation == "test":
-        train = Split(torch.cat([part.images for part in parts]), labels)
-        return Dataset(train, test, test, *statistics(train.images), CLASSES[name])
-    train, validation = (Split(_gather([part.images for part in parts], chosen), labels[chosen])
-                         for chosen in map(torch.from_numpy, split_indices(labels.numpy())))  # fmt: skip
-    return Dataset(train, validation, test, *statistics(train.images), CLASSES[name])
+        return Dataset(Split(images, labels), test, test, *statistics(images), CLASSES[name])
+    train, held_out = (Split(images[chosen], labels[chosen])
+                       for chosen in map(torch.from_numpy, split_indices(labels.numpy())))  # fmt: skip
+    return Dataset(train, held_out, test, *statistics(train.images), CLASSES[name])
 
 
 def load_for(run) -> Dataset:
@@ -236,15 +223,6 @@ def load_for(run) -> Dataset:
 def load_test(name: str, root: Path | None = None) -> Split:
     """The test split of data set `name` alone, in a fraction of the time. Raises DataError, see `fetch`."""
     return _read(name, root, slice(-1, None))[0]
-
-
-def _gather(parts: list[torch.Tensor], chosen: torch.Tensor) -> torch.Tensor:
-    """torch.cat(parts)[chosen] for parts of one length, without making them one first: new memory takes time."""
-    made = torch.empty((len(chosen), *parts[0].shape[1:]), dtype=parts[0].dtype)
-    which, at = chosen // len(parts[0]), chosen % len(parts[0])
-    for number, part in enumerate(parts):
-        made[which == number] = part[at[which == number]]
-    return made
 
 
 # Both formats are read here, not by torchvision: to import it takes longer than to read, and it reads each file twice.
@@ -286,14 +264,11 @@ def _parse_mnist(content: Callable[[str], bytes], part: str) -> Split:
 
 def statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each channel of (N, C, H, W) uint8 images, scaled to [0, 1]."""
-    means, stds = [], []
-    for channel in images.unbind(1):
-        counts = torch.bincount(channel.flatten(), minlength=256).double()
-        values = torch.arange(256).double() / 255
-        mean = (counts * values).sum() / counts.sum()
-        means.append(mean)
-        stds.append(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
-    return torch.stack(means).float(), torch.stack(stds).float()
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)]).double()
+    values, total = torch.arange(256).double() / 255, counts.sum(1, keepdim=True)
+    mean = (counts * values).sum(1, keepdim=True) / total
+    square = (counts * (values - mean) ** 2).sum(1, keepdim=True) / total
+    return mean[:, 0].float(), square[:, 0].sqrt().float()
 
 
 # ------------------------------------------------------------------------------------------ batches
@@ -311,17 +286,10 @@ def crop(windows: torch.Tensor, images, down, right, which: torch.Tensor | None 
 
     `which`: the ones that are then mirrored, as by `flip`.
     """
-    cut = _cut_one_by_one if windows.device.type == "cpu" else _cut_at_once
-    return cut(windows, images, down, right, which)
-
-
-def _cut_at_once(windows: torch.Tensor, images, down, right, which: torch.Tensor | None) -> torch.Tensor:
-    cut = windows[images, down, right]
-    return cut if which is None else flip(cut, which)
-
-
-def _cut_one_by_one(windows: torch.Tensor, images, down, right, which: torch.Tensor | None) -> torch.Tensor:
-    """The same on a CPU, and mirrored as well, in half the time: whole rows are copied, not single numbers."""
+    if windows.device.type != "cpu":
+        cut = windows[images, down, right]
+        return cut if which is None else flip(cut, which)
+    # On a CPU in half the time: whole rows are copied, not single numbers, and mirrored at once.
     made = torch.empty((len(images), *windows.shape[3:]), dtype=windows.dtype)
     plain, mirrored = windows.numpy(), windows.numpy()[..., ::-1]
     flipped = [False] * len(images) if which is None else which.tolist()
@@ -364,7 +332,8 @@ class Batches:
     """
 
     def __init__(self, split: Split, size: int, seed: int, augment=(), mean=None, std=None, device="cpu"):
-        self.split, self.size, self.seed, self.augment = split.to(device), size, seed, tuple(augment)
+        self.split = Split(split.images.to(device), split.labels.to(device))
+        self.size, self.seed, self.augment = size, seed, tuple(augment)
         channels = split.images.shape[1]
         self.mean = (torch.zeros(channels) if mean is None else mean).to(device)
         self.std = (torch.ones(channels) if std is None else std).to(device)

@@ -5,7 +5,6 @@ random state are left as they were found."""
 import contextlib
 import functools
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -25,14 +24,8 @@ MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # of the step, along its gradient: the range o
 
 
 def gradient_change(before: Tensors, after: Tensors) -> float:
-    """‖after − before‖₂ over two lists of tensors of the same shapes (Santurkar et al., 2018, section 3.2).
-
-    ValueError: the lists or two of their tensors don't fit together.
-    """
-    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (before, after)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"gradients of shapes {shapes[0]} and {shapes[1]} can't be compared: they must be the same")
-    return _norm([b - a for a, b in zip(before, after)])
+    """‖after − before‖₂ over two lists of tensors of the same shapes (Santurkar et al., 2018, section 3.2)."""
+    return _norm([b - a for a, b in zip(before, after, strict=True)])
 
 
 def effective_smoothness(model: nn.Module, loss: Loss, lr: float, fractions: Sequence[float] = FRACTIONS) -> float:
@@ -45,20 +38,19 @@ def effective_smoothness(model: nn.Module, loss: Loss, lr: float, fractions: Seq
     """
     if not lr > 0:
         raise ValueError(f"lr {lr} is not allowed: it must be above 0")
-    return _largest(along_gradient(model, loss, [a * lr for a in fractions])["smoothness"])
+    found = along_gradient(model, loss, [a * lr for a in fractions])["smoothness"]
+    return float(np.max(found))  # which gives a NaN if there is one; Python's `max` would pass over it
 
 
-def along_gradient(model: nn.Module, loss: Loss, distances: Sequence[float]) -> dict[str, list[float]]:
+def along_gradient(
+    model: nn.Module, loss: Loss, distances: Sequence[float], gradient: Tensors | None = None
+) -> dict[str, list[float]]:
     """What is met at x − d·g for each d of `distances` (rates, not lengths), downhill from the parameters x, g = ∇f(x).
 
     `loss`: f(x − d·g); `change`: ‖∇f(x − d·g) − g‖₂; `smoothness`: that over the distance d·‖g‖₂, 0 where g is 0.
-    Santurkar et al., 2018, figure 4. The model comes back as with `effective_smoothness`, and the errors are the same.
+    `gradient`: g, where it is known already. Santurkar et al., 2018, figure 4. The model comes back as with
+    `effective_smoothness`, and the errors are the same.
     """
-    return _along(model, loss, distances)
-
-
-def _along(model: nn.Module, loss: Loss, distances: Sequence[float], gradient: Tensors | None = None) -> dict:
-    """`along_gradient`, where `gradient` may be known already."""
     if not distances or not all(distance > 0 for distance in distances):
         raise ValueError(f"distances {list(distances)} are not allowed: give at least one, all above 0")
     found = {"loss": [], "change": [], "smoothness": []}
@@ -85,24 +77,16 @@ def _evaluate(model: nn.Module, loss: Loss) -> tuple[float, Tensors]:
 
 
 def _parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are learned. ValueError: there are none, or one is in half precision: rounding swamps β."""
-    _refuse_strange(model)
+    """The parameters that are learned. ValueError: there are none, or some with which β can't be measured."""
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        if nn.parameter.is_lazy(tensor):  # a probe would make them
+            raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
+        if tensor.is_complex() or (tensor.requires_grad and torch.finfo(tensor.dtype).bits < 32):
+            raise ValueError(f"parameters in {tensor.dtype} are not allowed: give the model in float32 or float64")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError(f"a {type(model).__name__} without parameters that are learned has no gradient to look at")
-    for parameter in parameters:
-        if torch.finfo(parameter.dtype).bits < 32:
-            raise ValueError(f"parameters in {parameter.dtype} are not allowed: give the model in float32 or float64")
     return parameters
-
-
-def _refuse_strange(model: nn.Module) -> None:
-    """ValueError: the model has layers without weights yet, which a probe would make, or complex parameters."""
-    for tensor in itertools.chain(model.parameters(), model.buffers()):
-        if nn.parameter.is_lazy(tensor):
-            raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
-        if tensor.is_complex():
-            raise ValueError(f"parameters in {tensor.dtype} are not allowed: give the model in float32 or float64")
 
 
 def _norm(tensors: Tensors) -> float:
@@ -111,25 +95,16 @@ def _norm(tensors: Tensors) -> float:
     return torch.linalg.vector_norm(torch.stack(norms)).item()
 
 
-def _largest(values: Sequence[float]) -> float:
-    """The maximum, NaN if there is one: Python's `max` would pass over it."""
-    return float(np.max(values))
-
-
 @torch.no_grad()
 def silent(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
     """Name of each ReLU → share (0 to 1) of its channels or units that give 0 everywhere on all of `images`.
 
     `images` (N, C, H, W) as the model takes them; it is looked at in evaluation mode. A unit that is silent on all
-    images passes no gradient on, and so learns nothing more. A ReLU used more than once has a name for each use.
+    images passes no gradient on, and so learns nothing more.
     """
     heard: dict[str, torch.Tensor] = {}
-    uses: Counter[str] = Counter()
 
     def listen(name: str, _module, _inputs, output: torch.Tensor) -> None:
-        uses[name] += 1
-        if uses[name] > 1:
-            name = f"{name}, use {uses[name]}"
         loud = (output > 0).flatten(2).any(2) if output.ndim > 2 else output > 0
         heard[name] = heard.get(name, False) | loud.any(0)
 
@@ -139,7 +114,6 @@ def silent(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
         with _as_found(model):
             model.eval()
             for batch in images.split(500):
-                uses.clear()
                 model(batch)
     finally:
         for hook in hooks:
@@ -168,7 +142,6 @@ def _moved(parameters: Sequence[nn.Parameter], direction: Tensors, distance: flo
 @contextlib.contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
     """Buffers, mode and random state are after it what they were before, whatever happens; without autocast."""
-    _refuse_strange(model)
     buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
                for name, buffer in module.named_buffers(recurse=False)]  # fmt: skip
     device = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0)).device
@@ -196,11 +169,9 @@ class StepProbe:
     """
 
     names: tuple[str, ...] = ()
+    every = 1  # steps from one measurement to the next
 
-    def __init__(self, steps: int, every: int = 1):
-        if every < 1:
-            raise ValueError(f"every {every} is not allowed: it must be at least 1")
-        self.every = every
+    def __init__(self, steps: int):
         self.series = {name: torch.full((steps,), torch.nan) for name in self.names}
 
     def __call__(self, trainer, images: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
@@ -217,9 +188,9 @@ class StepProbe:
 
     def load_state_dict(self, state: dict) -> None:
         """ValueError: the state is of a run of another length or of another probe."""
-        lengths = [{name: len(values) for name, values in series.items()} for series in (self.series, state["series"])]
-        if lengths[0] != lengths[1]:
-            raise ValueError(f"the state has series of {lengths[1]} steps, the run of {lengths[0]}")
+        here, there = ({name: len(values) for name, values in each.items()} for each in (self.series, state["series"]))
+        if here != there:
+            raise ValueError(f"the state has series of {there} steps, the run of {here}")
         for name, values in state["series"].items():
             self.series[name].copy_(values)
 
@@ -231,10 +202,7 @@ class GradientChange(StepProbe):
     """
 
     names = ("gradient_change",)
-
-    def __init__(self, steps: int):
-        super().__init__(steps)
-        self.previous: Tensors | None = None
+    previous: Tensors | None = None
 
     def measure(self, trainer, loss: Loss) -> dict[str, float]:
         gradient = _own_gradient(trainer) or _evaluate(trainer.model, loss)[1]
@@ -256,12 +224,10 @@ class Smoothness(StepProbe):
     """`smoothness`: `effective_smoothness` on the step's own batch at its current rate, at every `every`-th step."""
 
     names = ("smoothness",)
-
-    def __init__(self, steps: int, every: int = 10):
-        super().__init__(steps, every)
+    every = 10
 
     def measure(self, trainer, loss: Loss) -> dict[str, float]:
-        return {"smoothness": _largest(_along_step(trainer, loss, FRACTIONS)["smoothness"])}
+        return {"smoothness": np.max(_along_step(trainer, loss, FRACTIONS)["smoothness"])}
 
 
 class AlongGradient(StepProbe):
@@ -272,22 +238,21 @@ class AlongGradient(StepProbe):
     """
 
     names = ("along_loss_min", "along_loss_max", "along_change_min", "along_change_max", "along_smoothness")
-
-    def __init__(self, steps: int, every: int = 50):
-        super().__init__(steps, every)
+    every = 50
 
     def measure(self, trainer, loss: Loss) -> dict[str, float]:
         found = _along_step(trainer, loss, MULTIPLES)
         ends = {"min": np.min, "max": np.max}  # both pass on a NaN
         ranges = {f"along_{what}_{end}": take(found[what]) for what in ("loss", "change") for end, take in ends.items()}
-        return {**ranges, "along_smoothness": _largest(found["smoothness"])}
+        return {**ranges, "along_smoothness": np.max(found["smoothness"])}
 
 
 class Surface(StepProbe):
     """`loss_surface` around the weights at the end of the run, on the images of its first steps.
 
-    `finish(trainer)` makes the series `surface_at` (n,) and `surface_loss` (n, n), see `surface_arrays`; none of a run
-    that diverged. 15 points a side and the images of 4 steps; 5 and 1 where the run is too short to mean anything.
+    `finish(trainer)` makes the series `surface_at` (n,), from −1 to 1 in units of the weights' length, and
+    `surface_loss` (n, n); none of a run that diverged. 15 points a side and the images of 4 steps; 5 and 1 where the
+    run is too short to mean anything.
     """
 
     def __init__(self, steps: int):
@@ -303,8 +268,9 @@ class Surface(StepProbe):
         if trainer.diverged_at is None and self.kept:
             device = trainer.engine.device  # a checkpoint is read to the CPU, and holds the first of them
             images, labels = (torch.cat([part.to(device) for part in parts]) for parts in zip(*self.kept))
-            arrays = surface_arrays(trainer.model, _loss_on(trainer, images, labels), self.points)
-            self.series = {name: torch.from_numpy(values) for name, values in arrays.items()}
+            at = np.linspace(-1, 1, self.points)
+            surface = loss_surface(trainer.model, _loss_on(trainer, images, labels), at, at).astype(np.float32)
+            self.series = {"surface_at": torch.from_numpy(at), "surface_loss": torch.from_numpy(surface)}
 
     def state_dict(self) -> dict:
         return {**super().state_dict(), "kept": self.kept}
@@ -322,13 +288,6 @@ PROBES = {
 }
 
 
-def make(name: str, steps: int) -> StepProbe:
-    """The probe called `name`, for a run of `steps` steps. Raises ValueError for an unknown name."""
-    if name not in PROBES:
-        raise ValueError(f"probe {name!r} is unknown: use one of {', '.join(PROBES)}")
-    return PROBES[name](steps)
-
-
 def _loss_on(trainer, images: torch.Tensor, labels: torch.Tensor) -> Loss:
     return lambda model: trainer.criterion(model(images).float(), labels)
 
@@ -337,20 +296,16 @@ def _along_step(trainer, loss: Loss, multiples: Sequence[float]) -> dict[str, li
     """`along_gradient` at `multiples` of the step's rate."""
     lr = trainer.optimizer.param_groups[0]["lr"]
     # Dropout draws another mask by now than the step itself did, so that its gradient is not the one to compare with.
-    gradient = None if _drops(trainer.model) else _own_gradient(trainer)
-    return _along(trainer.model, loss, [multiple * lr for multiple in multiples], gradient)
+    drops = any(isinstance(each, nn.modules.dropout._DropoutNd) and each.p > 0 for each in trainer.model.modules())
+    gradient = None if drops else _own_gradient(trainer)
+    return along_gradient(trainer.model, loss, [multiple * lr for multiple in multiples], gradient)
 
 
 def _own_gradient(trainer) -> Tensors | None:
     """The gradient that the step has just computed; None where that was not in float32."""
     if trainer.engine.precision != "float32":
         return None
-    parameters = _parameters(trainer.model)
-    return [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-
-
-def _drops(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in model.modules())
+    return [torch.zeros_like(each) if each.grad is None else each.grad for each in _parameters(trainer.model)]
 
 
 # ------------------------------------------------------------------------------------------ the surface around a point
@@ -362,20 +317,19 @@ def filter_direction(model: nn.Module, generator: torch.Generator) -> Tensors:
     d ← d/‖d‖ · ‖w‖ for each filter of a convolution and each row of a linear layer; 0 for biases and batch norm
     (Li et al., 2018, section 4). ValueError: none of them is learned.
     """
-    return [_like_filters(parameter.detach(), generator) for parameter in _parameters(model)]
-
-
-def _like_filters(weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    if weight.ndim < 2:
-        return torch.zeros_like(weight)
-    noise = torch.randn(weight.shape, generator=generator).to(weight)
-    return noise * (_filter_norms(weight) / _filter_norms(noise))
+    direction = [torch.zeros_like(parameter) for parameter in _parameters(model)]
+    for weight, along in zip(_parameters(model), direction):
+        if weight.ndim > 1:
+            noise = torch.randn(weight.shape, generator=generator).to(weight)
+            along.copy_(noise * (_filter_norms(weight.detach()) / _filter_norms(noise)))
+    return direction
 
 
 def _filter_norms(weight: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
 
 
+@torch.no_grad()
 def loss_surface(model: nn.Module, loss: Loss, xs: Sequence[float], ys: Sequence[float], seed: int = 0) -> np.ndarray:
     """The loss in evaluation mode at w + x·d₁ + y·d₂, (len(ys), len(xs)); d₁ and d₂ are two of `filter_direction`.
 
@@ -384,23 +338,8 @@ def loss_surface(model: nn.Module, loss: Loss, xs: Sequence[float], ys: Sequence
     generator = torch.Generator().manual_seed(seed)
     first, second = (filter_direction(model, generator) for _ in range(2))
     surface = np.empty((len(ys), len(xs)))
-    for j, y in enumerate(ys):
-        for i, x in enumerate(xs):
-            surface[j, i] = _loss_at(model, loss, [x * a + y * b for a, b in zip(first, second)])
+    for j, i in np.ndindex(surface.shape):
+        offset = [xs[i] * a + ys[j] * b for a, b in zip(first, second)]
+        with _moved(_parameters(model), offset, 1.0), _as_found(model):
+            surface[j, i] = loss(model.eval()).item()
     return surface
-
-
-def surface_arrays(model: nn.Module, loss: Loss, points: int = 15, reach: float = 1.0, seed: int = 0) -> dict:
-    """`loss_surface` on a square grid around the weights, as a record keeps it.
-
-    `surface_at` (points,): from −reach to +reach in units of the weights' length; `surface_loss` (points, points).
-    """
-    at = np.linspace(-reach, reach, points)
-    return {"surface_at": at, "surface_loss": loss_surface(model, loss, at, at, seed).astype(np.float32)}
-
-
-@torch.no_grad()
-def _loss_at(model: nn.Module, loss: Loss, offset: Tensors) -> float:
-    with _moved(_parameters(model), offset, 1.0), _as_found(model):
-        model.eval()
-        return loss(model).item()

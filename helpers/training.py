@@ -28,25 +28,24 @@ class Stopped(Exception):
 
 def make_optimizer(run, model: nn.Module) -> torch.optim.Optimizer:
     """The run's optimizer over the model's parameters, in torch's fastest form of it."""
-    parameters, common = model.parameters(), dict(lr=run.lr, weight_decay=run.weight_decay)
-    if run.optimizer == "sgd":
-        return optimizers.SGD(parameters, momentum=run.momentum, fused=True, **common)
-    if run.optimizer == "adam":
-        return optimizers.Adam(parameters, fused=True, **common)
-    if run.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, foreach=True, **common)
+    name, common = run.optimizer, dict(lr=run.lr, weight_decay=run.weight_decay)
+    if name == "sgd":
+        return optimizers.SGD(model.parameters(), momentum=run.momentum, fused=True, **common)
+    if name == "adam":
+        return optimizers.Adam(model.parameters(), fused=True, **common)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(model.parameters(), foreach=True, **common)
     groups = dessilbi.param_groups(model, run.penalized or None)
-    if run.optimizer == "dessilbi":
+    if name == "dessilbi":
         return dessilbi.DessiLBI(groups, kappa=run.kappa, mu=run.mu, momentum=run.momentum, **common)
-    if run.optimizer == "dessilbi_adam":
+    if name == "dessilbi_adam":
         return dessilbi.DessiLBIAdam(groups, kappa=run.kappa, mu=run.mu, **common)
-    if run.optimizer in ("linbreg", "adabreg"):
-        bregman.thin_(groups, run.density)
-        kind, options = (
-            (bregman.LinBreg, {"momentum": run.momentum}) if run.optimizer == "linbreg" else (bregman.AdaBreg, {})
-        )
-        return kind(groups, lr=run.lr, lam=run.lam, **options)
-    raise ValueError(f"optimizer {run.optimizer!r} is declared, but nothing here makes it")
+    bregman.thin_(groups, run.density)
+    if name == "linbreg":
+        return bregman.LinBreg(groups, run.lr, lam=run.lam, momentum=run.momentum)
+    if name == "adabreg":
+        return bregman.AdaBreg(groups, run.lr, lam=run.lam)
+    raise ValueError(f"optimizer {name!r} is declared, but nothing here makes it")
 
 
 class Trainer:
@@ -97,10 +96,13 @@ class Trainer:
             parameter.mul_(mask)
 
     def state_dict(self) -> dict:
+        random = {"cpu": torch.get_rng_state()}
+        if self.engine.device != "cpu":
+            random["cuda"] = torch.cuda.get_rng_state(self.engine.device)
         return {
             "engine": asdict(self.engine), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "step": self.step, "diverged_at": self.diverged_at, "history": self.history, "losses": self.losses,
-            "correct": self.correct, "seconds": self.seconds, "random": _random_state(self.engine.device),
+            "correct": self.correct, "seconds": self.seconds, "random": random,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict) -> None:
@@ -110,26 +112,15 @@ class Trainer:
             setattr(self, name, state[name])
         self.losses.copy_(state["losses"])
         self.correct.copy_(state["correct"])
-        _restore_random_state(self.engine.device, state["random"])
-
-
-def _random_state(device: str) -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    return states if device == "cpu" else {**states, "cuda": torch.cuda.get_rng_state(device)}
-
-
-def _restore_random_state(device: str, states: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(states["cpu"].cpu())
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+        torch.set_rng_state(state["random"]["cpu"].cpu())
+        if "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.engine.device)
 
 
 def make_batches(run, dataset: data.Dataset, device: str = "cpu") -> data.Batches:
     """The run's training batches."""
-    statistics = dataset.scaling(run.normalize)
-    return data.Batches(
-        dataset.train.first(run.images), run.batch_size, run.seed, run.augment, *statistics, device=device
-    )
+    split, statistics = dataset.train.first(run.images), dataset.scaling(run.normalize)
+    return data.Batches(split, run.batch_size, run.seed, run.augment, *statistics, device=device)
 
 
 # ------------------------------------------------------------------------------------------ the loop
@@ -150,15 +141,12 @@ def fit(
     Each of `probes` is called at every step between backward and update, as probe(trainer, images, labels, loss);
     `tick` after each step; `save` after each epoch. When `stop()` is true after a step: saves and raises Stopped.
     """
-    run, steps, total = trainer.run, len(batches), trainer.run.epochs * len(batches)
+    steps, total = len(batches), trainer.run.epochs * len(batches)
     while trainer.step < total and trainer.diverged_at is None:
         trainer.model.train()
         started = time.perf_counter() - trainer.seconds
         for step in range(trainer.step, (trainer.step // steps + 1) * steps):
-            for group in trainer.optimizer.param_groups:
-                group["lr"] = run.rate(step / total)
-                if "momentum" in group:
-                    group["momentum"] = run.momentum_at(step / total)
+            _set_rates(trainer, step / total)
             images, labels = batches(step)
             loss, outputs = trainer.step_on(trainer.engine.place(images), labels, probes)
             trainer.losses[step] = loss
@@ -167,10 +155,8 @@ def fit(
             trainer.seconds = time.perf_counter() - started
             tick(trainer)
             end_of_epoch = trainer.step % steps == 0
-            if trainer.step % CHECK_EVERY == 0 or end_of_epoch:
-                trainer.diverged_at = _first_not_finite(trainer.losses[: trainer.step])
-                if trainer.diverged_at is not None:
-                    return trainer
+            if (trainer.step % CHECK_EVERY == 0 or end_of_epoch) and _has_diverged(trainer):
+                return trainer
             if not end_of_epoch and stop():
                 save(trainer)
                 raise Stopped
@@ -181,9 +167,18 @@ def fit(
     return trainer
 
 
-def _first_not_finite(losses: torch.Tensor) -> int | None:
-    bad = torch.nonzero(~torch.isfinite(losses))
-    return int(bad[0]) if len(bad) else None
+def _set_rates(trainer: Trainer, done: float) -> None:
+    """Learning rate and momentum of the run when the fraction `done` of it lies behind."""
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = trainer.run.rate(done)
+        if "momentum" in group:
+            group["momentum"] = trainer.run.momentum_at(done)
+
+
+def _has_diverged(trainer: Trainer) -> bool:
+    bad = torch.nonzero(~torch.isfinite(trainer.losses[: trainer.step]))
+    trainer.diverged_at = int(bad[0]) if len(bad) else None
+    return trainer.diverged_at is not None
 
 
 def _close_epoch(trainer: Trainer, batches: data.Batches, loss: float, accuracy: float) -> None:
@@ -215,11 +210,6 @@ def score(outputs: torch.Tensor, labels: torch.Tensor, loss: str) -> tuple[float
     return LOSSES[loss](outputs, labels).item(), (outputs.argmax(1) == labels).double().mean().item()
 
 
-def probabilities(outputs: torch.Tensor) -> torch.Tensor:
-    """Logits or log-probabilities (N, 10) → probabilities (N, 10)."""
-    return outputs.softmax(1)
-
-
 def evaluate(model, run, dataset: data.Dataset, split: data.Split, engine: Engine) -> tuple[float, float]:
     """Loss and accuracy of the model on `split`."""
     split = split.first(run.images)
@@ -230,7 +220,7 @@ def fingerprint(run, dataset: data.Dataset, start=None, masks=None) -> list[floa
     """The losses of the run's first five steps, in float32 on the CPU, on a model of its own.
 
     The first two are the same on every machine to about 1e-5, whatever engine the run itself uses; each further step
-    magnifies how machines round (making.FINGERPRINT_TOLERANCE).
+    magnifies how machines round (runner.one.FINGERPRINT_TOLERANCE).
     """
     batches = make_batches(run, dataset)
     trainer = Trainer(run, Engine(), len(batches), start, masks)

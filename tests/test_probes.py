@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import typing
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers import probes, training
+from helpers import experiments, probes, training
 from helpers.experiments import Cyclic, replace
 from helpers.fast import Engine
 from helpers.training import fit
@@ -80,10 +81,8 @@ def test_beta_goes_downhill_and_is_the_largest_over_the_fractions():
 def test_the_change_of_a_gradient_is_over_all_its_parts():
     before, after = [torch.tensor([1.0, 2.0]), torch.tensor([[0.0]])], [torch.tensor([4.0, 2.0]), torch.tensor([[4.0]])]
     assert probes.gradient_change(before, after) == 5
-    with pytest.raises(ValueError, match="can't be compared"):
+    with pytest.raises(ValueError):
         probes.gradient_change(before, after[:1])
-    with pytest.raises(ValueError, match="can't be compared"):
-        probes.gradient_change(before, [torch.tensor([4.0]), after[1]])
 
 
 def test_a_norm_over_millions_of_numbers_keeps_its_digits():
@@ -141,7 +140,6 @@ CALLS = {
     "along_gradient": lambda model, loss: probes.along_gradient(model, loss, [0.1]),
     "filter_direction": lambda model, loss: probes.filter_direction(model, torch.Generator()),
     "loss_surface": lambda model, loss: probes.loss_surface(model, loss, [0.0, 1.0], [0.0]),
-    "surface_arrays": lambda model, loss: probes.surface_arrays(model, loss, 3),
 }
 
 
@@ -288,8 +286,14 @@ def test_autocast_around_does_not_reach_the_measurement():
 # ------------------------------------------------------------------------------------------ in the training loop
 
 
+def every(steps: int, probe: probes.StepProbe) -> probes.StepProbe:
+    """The probe, which measures at every so many steps."""
+    probe.every = steps
+    return probe
+
+
 def all_probes(steps: int = STEPS) -> list:
-    return [probes.GradientChange(steps), probes.Smoothness(steps, every=3), probes.AlongGradient(steps, every=4)]
+    return [probes.GradientChange(steps), every(3, probes.Smoothness(steps)), every(4, probes.AlongGradient(steps))]
 
 
 @pytest.mark.parametrize("engine", [FLOAT32, BFLOAT16, Engine(memory_format="channels_last")], ids=str)
@@ -316,7 +320,7 @@ def literal_gradients(trainer, batches, steps: int) -> list[list[torch.Tensor]]:
 
 def test_the_gradient_change_is_that_of_the_loops_own_gradients(tiny):
     gradients = literal_gradients(*begin(MYNET, tiny), STEPS)
-    watched = probes.make("gradient_change", STEPS)
+    watched = probes.GradientChange(STEPS)
     fit(*begin(MYNET, tiny), scores, probes=[watched])
     series = watched.series["gradient_change"]
     assert series.dtype == torch.float32 and series.shape == (STEPS,) and math.isnan(series[0])
@@ -352,7 +356,7 @@ def test_smoothness_is_that_of_the_steps_own_batch_and_rate(tiny, dropout):
             trainer.model, lambda model: nn.functional.nll_loss(model(images), labels), lr
         )
 
-    watched = probes.Smoothness(STEPS, every=4)
+    watched = every(4, probes.Smoothness(STEPS))
     fit(*begin(run, tiny), scores, probes=[measure, watched])
     series = watched.series["smoothness"]
     assert [step for step in range(STEPS) if math.isfinite(series[step])] == [0, 4, 8]
@@ -374,7 +378,7 @@ def test_the_along_holds_the_ranges_from_half_to_four_times_the_step(tiny):
         expected[trainer.step] = [min(found["loss"]), max(found["loss"]), min(found["change"]), max(found["change"]),
                                   max(found["smoothness"])]  # fmt: skip
 
-    watched = probes.AlongGradient(STEPS, every=5)
+    watched = every(5, probes.AlongGradient(STEPS))
     fit(*begin(run, tiny), scores, probes=[measure, watched])
     for step in (0, 5):
         assert [values[step].item() for values in watched.series.values()] == pytest.approx(expected[step], rel=1e-6)
@@ -434,14 +438,9 @@ def test_a_state_saved_does_not_change_with_the_run(tiny):
     assert all(math.isnan(values[STEPS - 1]) for series in states[0] for values in series.values())
 
 
-def test_probes_are_made_by_name():
-    kinds = [probes.GradientChange, probes.Smoothness, probes.AlongGradient, probes.Surface]
-    names = ["gradient_change", "smoothness", "along_gradient", "surface"]
-    assert [type(probes.make(name, 3)) for name in names] == kinds
-    with pytest.raises(ValueError, match="'beta' is unknown: use one of gradient_change, smoothness, along_gradient"):
-        probes.make("beta", 3)
-    with pytest.raises(ValueError, match="every 0"):
-        probes.Smoothness(3, every=0)
+def test_each_probe_that_a_run_can_name_is_here():
+    named = set(typing.get_args(experiments.run.Probe))
+    assert {*probes.PROBES, "path"} == named  # which `pruning` has
 
 
 # ------------------------------------------------------------------------------------------ the surface
@@ -497,15 +496,6 @@ def test_a_surface_may_reach_where_the_loss_is_not_finite():
     assert not np.isfinite(surface).any()
 
 
-def test_a_record_keeps_a_square_around_the_weights():
-    model = network()
-    arrays = probes.surface_arrays(model, square, points=3, reach=0.5)
-    assert arrays["surface_at"].tolist() == [-0.5, 0, 0.5]
-    assert np.array_equal(
-        arrays["surface_loss"], probes.loss_surface(model, square, *[(-0.5, 0, 0.5)] * 2).astype("f4")
-    )
-
-
 def surface_after(tiny, stop_at=None):
     """The probe of a whole run of 10 steps and its trainer, gone through a checkpoint at `stop_at`."""
     probe, (trainer, batches) = probes.Surface(STEPS), begin(MYNET, tiny)
@@ -544,7 +534,7 @@ def test_a_run_that_diverged_has_no_surface(tiny):
 
 
 def test_a_long_run_has_a_finer_surface_on_more_images():
-    probe = probes.make("surface", 1000)
+    probe = probes.Surface(1000)
     for batch in range(6):
         probe(None, torch.full((2, 1), float(batch)), torch.zeros(2), None)
     assert probe.points == 15 and [int(images[0]) for images, _ in probe.kept] == [0, 1, 2, 3]
@@ -566,16 +556,6 @@ def test_silent_channels_and_units_are_counted():
     assert probes.silent(model, images) == {"1": 0.25, "4": 0.5}
 
 
-def test_a_relu_that_is_used_twice_is_counted_at_each_use():
-    relu = nn.ReLU()
-    model = nn.Sequential(nn.Linear(1, 4), relu, nn.Linear(4, 2), relu)
-    with torch.no_grad():
-        model[0].weight.copy_(torch.tensor([[1.0], [-1.0], [-1.0], [-1.0]]))
-        model[2].weight.copy_(torch.tensor([[1.0] * 4, [-1.0] * 4]))
-        model[0].bias.zero_(), model[2].bias.zero_()
-    assert probes.silent(model, torch.ones(600, 1)) == {"1": 0.75, "1, use 2": 0.5}
-
-
 def test_looking_for_silent_units_leaves_the_model_as_it_was():
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Dropout(0.5)).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -584,14 +564,10 @@ def test_looking_for_silent_units_leaves_the_model_as_it_was():
     assert model.training and model[1].training and not model[2]._forward_hooks
 
 
-def test_silent_units_need_no_parameters_but_weights_that_are_there():
+def test_silent_units_need_no_parameters():
     images = torch.tensor([[1.0, -1.0]])
     assert probes.silent(nn.ReLU(), images) == {"": 0.5}
     assert probes.silent(nn.Linear(2, 2).requires_grad_(False), images) == {}
-    for lazy in (nn.LazyLinear(2), nn.Sequential(nn.LazyBatchNorm1d(), nn.ReLU())):
-        with pytest.raises(ValueError, match="call it on a batch first"):
-            probes.silent(lazy, images)
-        assert any(nn.parameter.is_lazy(parameter) for parameter in lazy.parameters())
 
 
 def test_a_network_without_relus_has_none_that_are_silent():

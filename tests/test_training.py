@@ -200,12 +200,6 @@ def test_score_by_hand():
         assert training.score(outputs, torch.tensor([0, 1]), loss) == expected
 
 
-def test_probabilities_of_logits_and_of_log_probabilities():
-    logits = torch.tensor([[0.0, np.log(3.0)]])
-    for outputs in (logits, logits.log_softmax(1), logits + 7):
-        assert training.probabilities(outputs)[0].tolist() == pytest.approx([0.25, 0.75])
-
-
 # ------------------------------------------------------------------------------------------ the loop
 
 
@@ -576,7 +570,7 @@ def test_predict_is_the_model_in_evaluation_and_float32(tiny, engine):
     model = engine.place(models.build("MyNet", **MYNET.options))
     outputs = training.predict(model, tiny, tiny.test, engine)
     model.eval()
-    expected = model(tiny.normalize(tiny.test.images))
+    expected = model(tiny.prepare(tiny.test.images))
     assert outputs.dtype == torch.float32 and not outputs.requires_grad
     torch.testing.assert_close(outputs, expected.detach(), rtol=1e-5, atol=1e-6)
 
@@ -600,7 +594,7 @@ def test_evaluate_is_the_score_of_the_split_as_far_as_the_run_takes_it(tiny_digi
     model = models.LeNet()
     for count in (None, 10):
         images, labels = tiny_digits.test.images[:count], tiny_digits.test.labels[:count]
-        outputs = model(tiny_digits.normalize(images))
+        outputs = model(tiny_digits.prepare(images))
         loss, accuracy = training.evaluate(model, replace(LENET, images=count), tiny_digits, tiny_digits.test, FLOAT32)
         assert loss == pytest.approx(nn.functional.cross_entropy(outputs, labels).item(), rel=1e-5)
         assert accuracy == pytest.approx((outputs.argmax(1) == labels).double().mean().item())

@@ -3,35 +3,11 @@ runs, and makes none."""
 
 import difflib
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import NamedTuple
 
 from helpers.experiments import tables
 from helpers.experiments.run import Mask, Run, replace, reseed, with_needs
-from helpers.experiments.tables import (
-    SECTION_1,
-    SECTION_3_1,
-    SECTIONS,
-    base,
-    best,
-    by_lot,
-    cifar_adam,
-    cifar_dessilbi,
-    final,
-    in_float32,
-    landscape_runs,
-    longest,
-    mnist_dessilbi,
-    mnist_sgd,
-    mnist_sgd_dropped,
-    mnist_sgd_stated,
-    mnist_sgd_warm,
-    mnist_warm,
-    nearby,
-    pulls,
-    vgg,
-    vgg_bn,
-)  # fmt: skip
 
 BUDGETS = ("smoke", "laptop", "paper")  # from the cheapest to the report's own
 LAPTOP_EPOCHS = {"MyNet": 10, "MyResNet9": 10, "VGG": 5}  # what is not named here is trained in full
@@ -43,33 +19,39 @@ UNKNOWN_SECONDS = 100  # of a network that is not among them yet
 IN_FLOAT32, PROBED = 2.0, 1.35  # times as long in float32, and with gradients measured along the way
 
 # The runs that the report's main claims hang on: first among the long ones.
-HEADLINE = {base, SECTION_1["1.2 batch norm"]["without"], best, final, vgg, vgg_bn, cifar_dessilbi, cifar_adam}
+HEADLINE = {
+    tables.base, tables.SECTION_1["1.2 batch norm"]["without"], tables.best, tables.final, tables.vgg, tables.vgg_bn,
+    tables.cifar_dessilbi, tables.cifar_adam,
+}  # fmt: skip
 # How often a run is repeated, with seeds 0, 1, …; once unless named here.
 _claimed = {
-    *SECTION_1["1.2 batch norm"].values(), *SECTION_1["1.4 loss"].values(), SECTION_1["1.6 activation"]["tanh"],
-    final, vgg, vgg_bn,
+    *tables.SECTION_1["1.2 batch norm"].values(), *tables.SECTION_1["1.4 loss"].values(),
+    tables.SECTION_1["1.6 activation"]["tanh"], tables.final, tables.vgg, tables.vgg_bn,
 }  # fmt: skip
-_by_section = {section: {run for runs in each.values() for run in runs.values()} for section, each in SECTIONS.items()}
+_by_section = {section: {run for runs in each.values() for run in runs.values()}
+               for section, each in tables.SECTIONS.items()}  # fmt: skip
 _searched = _by_section.pop("readings")
 _shown = set().union(*_by_section.values())
 _declared = _shown | _searched
-_once = {*landscape_runs.values(), *nearby.values()} | _searched - _shown  # a figure over four rates, and searches
+# A figure over four rates, and searches.
+_once = {*tables.landscape_runs.values(), *tables.nearby.values()} | _searched - _shown
 SEEDS: dict[str, dict[Run, int]] = {
     "laptop": {
         **{run: 3 for run in _declared if run in _claimed or run.data == "mnist" and run not in _once},
-        **{run: 8 for run in (best, in_float32)},  # with three, the precisions lay just beyond noise apart
+        # With three, the precisions lay just beyond noise apart.
+        **{run: 8 for run in (tables.best, tables.in_float32)},
     },
     "paper": {run: 3 for run in _declared if run not in _once},
     "smoke": {},
 }
 # The runs whose test predictions and first-layer filters are kept, since a figure shows them.
-DRAWN = {best, final, by_lot}
+DRAWN = {tables.best, tables.final, tables.by_lot}
 # The runs whose weights are kept, to be looked at or built on; those that another run starts from are kept as well.
-_others = SECTION_3_1["other ways to sparse filters"]
 KEPT = {
-    *(mnist_sgd, mnist_sgd_stated, mnist_sgd_warm, mnist_sgd_dropped, mnist_dessilbi, mnist_warm, longest),
-    *(*pulls.values(), *_others.values()),
-}
+    tables.mnist_sgd, tables.mnist_sgd_stated, tables.mnist_sgd_warm, tables.mnist_sgd_dropped, tables.mnist_dessilbi,
+    tables.mnist_warm, tables.longest, *tables.pulls.values(),
+    *tables.SECTION_3_1["other ways to sparse filters"].values(),
+}  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------ budgets
@@ -80,18 +62,15 @@ def at(run: Run, budget: str) -> Run:
     budget = find("budget", budget, BUDGETS)
     if budget == "paper":
         return run
-    changes = dict(epochs=_epochs(run, budget), images=SMOKE_IMAGES if budget == "smoke" else run.images)
+    if budget == "smoke":
+        changes = dict(epochs=SMOKE_EPOCHS, images=SMOKE_IMAGES)
+    else:
+        most = LAPTOP_LANDSCAPE_EPOCHS if "smoothness" in run.probes else LAPTOP_EPOCHS.get(run.model, run.epochs)
+        changes = dict(epochs=min(run.epochs, most))
     shorter = with_needs(run, lambda needed: at(needed, budget), **changes)
     if run.mask and shorter.mask.epoch > shorter.mask.of.epochs:
         return replace(shorter, mask=Mask(**{**dict(shorter.mask), "epoch": shorter.mask.of.epochs}))
     return shorter
-
-
-def _epochs(run: Run, budget: str) -> int:
-    if budget == "smoke":
-        return SMOKE_EPOCHS
-    most = LAPTOP_LANDSCAPE_EPOCHS if "smoothness" in run.probes else LAPTOP_EPOCHS.get(run.model, run.epochs)
-    return min(run.epochs, most)
 
 
 # ------------------------------------------------------------------------------------------ looking things up
@@ -129,26 +108,20 @@ def title(section: str, table: str) -> str:
 
 def rows(section: str | None = None, table: str | None = None, row: str | None = None) -> list[Row]:
     """The declared rows, all of them or those of one section, table (as in `title`) or label. Raises UnknownName."""
-    chosen = list(_all_rows())
+    chosen = [Row(each, table_, label, run) for each, named in tables.SECTIONS.items()
+              for table_, runs in named.items() for label, run in runs.items()]  # fmt: skip
     if section is not None:
         # A section is exact: "1" is not short for "1.9".
         if section not in tables.SECTIONS:
             raise UnknownName(f"section {section!r} is unknown: there are {', '.join(tables.SECTIONS)}")
         chosen = [each for each in chosen if each.section == section]
     if table is not None:
-        named = find("table", table, [title(each.section, each.table) for each in chosen])
-        chosen = [each for each in chosen if title(each.section, each.table) == named]
+        table = find("table", table, [title(each.section, each.table) for each in chosen])
+        chosen = [each for each in chosen if title(each.section, each.table) == table]
     if row is not None:
         row = find("row", row, [each.label for each in chosen])
         chosen = [each for each in chosen if each.label == row]
     return chosen
-
-
-def _all_rows() -> Iterator[Row]:
-    for section, named in tables.SECTIONS.items():
-        for table, runs in named.items():
-            for label, run in runs.items():
-                yield Row(section, table, label, run)
 
 
 def replicas(run: Run, budget: str) -> list[Run]:
@@ -160,8 +133,8 @@ def replicas(run: Run, budget: str) -> list[Run]:
 def order(run: Run, budget: str) -> tuple:
     """Sorts pending runs usefully: laptop before paper, there headline first; first seeds, then short before long."""
     headline = _is_one_of(run, HEADLINE)
-    rank = run.seed > 0, estimated_seconds(run), not headline
-    return BUDGETS.index(budget), budget == "paper" and not headline, *rank
+    later = budget == "paper" and not headline
+    return BUDGETS.index(budget), later, run.seed > 0, estimated_seconds(run), not headline
 
 
 def estimated_seconds(run: Run) -> float:
@@ -193,12 +166,8 @@ def is_drawn(run: Run) -> bool:
     return _is_one_of(run, DRAWN)
 
 
-def _starts() -> set[Run]:
-    """All runs that a declared run, or one that it needs, starts from."""
-    declared = (run for row in _all_rows() for run in (row.run, *row.run.all_needs))
-    return {run.start for run in declared if run.start}
-
-
 def keeps_weights(run: Run) -> bool:
-    """Whether the weights of `run`, in whatever budget, are kept beside its record."""
-    return _is_one_of(run, KEPT | _starts())
+    """Whether the weights of `run`, in whatever budget, are kept beside its record: a run in KEPT, or one that a
+    declared run, or what that needs, starts from."""
+    declared = (each for row in rows() for each in (row.run, *row.run.all_needs))
+    return _is_one_of(run, KEPT | {each.start for each in declared if each.start})

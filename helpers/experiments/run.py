@@ -56,9 +56,6 @@ class Schedule(Frozen):
 
     kind: str
 
-    def __init__(self, **fields):
-        super().__init__(**{"kind": type(self).__name__.lower(), **fields})
-
     def rate(self, lr: float, done: float) -> float:
         """The learning rate at the fraction `done` (0 to 1) of a run whose `lr` is given."""
         return lr
@@ -75,7 +72,7 @@ class Schedule(Frozen):
 class Constant(Schedule):
     """The run's `lr` throughout."""
 
-    kind: Literal["constant"]
+    kind: Literal["constant"] = "constant"
 
 
 class Cyclic(Schedule):
@@ -86,7 +83,7 @@ class Cyclic(Schedule):
     what the momentum falls to while the rate rises, 0.8 for its `cycle_momentum`, its default; None: it stays.
     """
 
-    kind: Literal["cyclic"]
+    kind: Literal["cyclic"] = "cyclic"
     high: Positive
     up: Part = 0.064
     down: Part = 0.064
@@ -110,7 +107,7 @@ class Cyclic(Schedule):
 class Exponential(Schedule):
     """The run's `lr`, times `factor` after each share `every` of the run: StepLR with steps of that share."""
 
-    kind: Literal["exponential"]
+    kind: Literal["exponential"] = "exponential"
     factor: Fraction
     every: Part
 
@@ -121,7 +118,7 @@ class Exponential(Schedule):
 class Steps(Schedule):
     """The run's `lr`, times `factor` from each of the positions `at` on; before, from 0 in a line over `warmup`."""
 
-    kind: Literal["steps"]
+    kind: Literal["steps"] = "steps"
     at: Annotated[tuple[Share, ...], Field(max_length=100)]
     factor: Annotated[float, Field(gt=0, le=1000)]  # whose product over all of `at` is a number still
     warmup: Share = 0.0
@@ -135,7 +132,7 @@ class Steps(Schedule):
 class Cosine(Schedule):
     """Up to the run's `lr` in a straight line over the fraction `warmup`, then down to 0 as half a cosine wave."""
 
-    kind: Literal["cosine"]
+    kind: Literal["cosine"] = "cosine"
     warmup: Share = 0.0
 
     def rate(self, lr: float, done: float) -> float:

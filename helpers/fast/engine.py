@@ -5,9 +5,10 @@ the report has it."""
 import contextlib
 import ctypes
 import math
+import re
 import time
 import timeit
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import nn
@@ -18,11 +19,14 @@ SHARED = 16  # batches at once in a trial on a GPU
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 LARGEST = 2**30  # bytes that a block has at most, and that are kept
 LARGEST_OF_OLD = 2**25  # as much as an older glibc lets a block have
-MOST_THREADS = 1024
-ALLOWED = {
-    "precision": ("float32", "bfloat16"), "memory_format": ("contiguous", "channels_last"),
-    "convolutions": ("direct", "matmul", "winograd"), "fused": (False, True),
-}  # fmt: skip
+ALLOWED = {  # of each of an engine's fields, as a regular expression and in words
+    "device": (r"cpu|cuda(:\d{1,2})?", "cpu, cuda or cuda:N"),
+    "precision": ("float32|bfloat16", "float32 or bfloat16"),
+    "memory_format": ("contiguous|channels_last", "contiguous or channels_last"),
+    "threads": (r"[1-9]\d{0,2}", "1 to 999"),  # torch ends the process for a million
+    "convolutions": ("direct|matmul|winograd", "direct, matmul or winograd"),
+    "fused": ("False|True", "False or True"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,11 @@ class Engine:
     convolutions: str = "direct"
     fused: bool = False
 
-    def __post_init__(self):  # a file may say anything, and torch ends the process for a million threads
-        for name, allowed in ALLOWED.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"an engine's {name} is one of {allowed}, not {getattr(self, name)!r}")
-        if not isinstance(self.device, str):
-            raise ValueError(f"an engine's device is a name, not {self.device!r}")
-        if type(self.threads) is not int or not 1 <= self.threads <= MOST_THREADS:
-            raise ValueError(f"an engine has between 1 and {MOST_THREADS} threads, not {self.threads!r}")
+    def __post_init__(self):  # a file may say anything
+        for field in fields(self):
+            value, (allowed, words) = getattr(self, field.name), ALLOWED[field.name]
+            if type(value) is not type(field.default) or not re.fullmatch(allowed, str(value)):
+                raise ValueError(f"an engine's {field.name} is {words}, not {value!r:.40}")
 
     @property
     def compiles_here(self) -> bool:
@@ -128,13 +129,24 @@ def choose_engine(run, trainer, device: str = "cpu", threads: int = 1, precision
     count = run.batch_size * (1 if device == "cpu" else SHARED)
     images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(count) % 10
-    trials = {engine: _Trial(trainer(run, engine, steps=1), images, labels) for engine in engines}
-    reference = trials[engines[0]].first_loss
-    sound = [engine for engine in engines if abs(trials[engine].first_loss - reference) <= 0.05 * reference]
+    trainers = {engine: trainer(run, engine, steps=1) for engine in engines}
+    losses = {engine: _step(each, images, labels) for engine, each in trainers.items()}
+    reference = losses[engines[0]]
+    sound = [engine for engine in engines if abs(losses[engine] - reference) <= 0.05 * reference]
+    seconds = dict.fromkeys(engines, math.inf)
     for _ in range(3):  # in turn, so that a busy moment of the machine does not fall on one of them alone
         for engine in sound:
-            trials[engine].time()
-    return min(sound or engines[:1], key=lambda engine: trials[engine].seconds)
+            started = time.perf_counter()
+            _step(trainers[engine], images, labels)
+            seconds[engine] = min(seconds[engine], time.perf_counter() - started)
+    return min(sound or engines[:1], key=seconds.get)
+
+
+def _step(trainer, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """The loss of a step of training."""
+    loss, _ = trainer.step_on(trainer.engine.place(images), labels.to(trainer.engine.device))
+    trainer.optimizer.zero_grad()  # there are several trainers at a time
+    return loss.item()
 
 
 def _candidates(device: str, threads: int, precision: str) -> list[Engine]:
@@ -163,23 +175,3 @@ def emulates_bfloat16(device: str = "cpu") -> bool:
         return min(timeit.repeat(lambda: (matrix @ matrix)[0, 0].item(), number=1, repeat=3))
 
     return seconds(torch.bfloat16) > 4 * seconds(torch.float32)
-
-
-class _Trial:
-    """Times a trainer's steps on random images."""
-
-    def __init__(self, trainer, images, labels):
-        self.trainer = trainer
-        self.images, self.labels = trainer.engine.place(images), labels.to(trainer.engine.device)
-        self.seconds = math.inf
-        self.first_loss = self._step()
-
-    def _step(self) -> float:
-        loss, _ = self.trainer.step_on(self.images, self.labels)
-        self.trainer.optimizer.zero_grad()  # there are several trials at a time
-        return loss.item()
-
-    def time(self) -> None:
-        started = time.perf_counter()
-        self._step()
-        self.seconds = min(self.seconds, time.perf_counter() - started)

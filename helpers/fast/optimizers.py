@@ -21,12 +21,9 @@ class _OverRows(torch.optim.Optimizer):
             view.grad = None if parameter.grad is None else _laid_as(view, parameter, parameter.grad)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none)
-        for parameter in self._parameters:
-            if set_to_none:
-                parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad.zero_()
+        """Lets go of all gradients; none is kept to be filled with zeros."""
+        for parameter in (*self.param_groups[0]["params"], *self._parameters):
+            parameter.grad = None
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Goes on from a state of its own or of torch's. Raises ValueError for one that isn't of these parameters:

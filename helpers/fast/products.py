@@ -29,14 +29,11 @@ def change_convolutions(model: nn.Module, kind: str = "direct") -> None:
     if kind == "winograd":
         winograd.kernel()
     for layer in model.modules():
-        if type(layer) is nn.Conv2d and layer.in_channels >= NARROW and _is_plain(layer):
-            layer.__class__ = _ChangedConv2d
-            layer.kind = kind
-
-
-def _is_plain(layer: nn.Conv2d) -> bool:
-    zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return zeros and layer.groups == 1 and layer.dilation == (1, 1)
+        if type(layer) is nn.Conv2d and layer.in_channels >= NARROW:
+            zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+            if zeros and layer.groups == 1 and layer.dilation == (1, 1):
+                layer.__class__ = _ChangedConv2d
+                layer.kind = kind
 
 
 class _ChangedConv2d(nn.Conv2d):
@@ -132,7 +129,7 @@ def _products(maps: Tensor, weight: Tensor, padding) -> Tensor:
     In bfloat16 as one, since a sum over several would be rounded at each.
     """
     if maps.dtype == torch.bfloat16:
-        windows = _windows(_padded(maps, padding), weight.shape[2:])
+        windows = _windows(maps, weight.shape[2:], padding)
         outputs = windows.flatten(3).flatten(0, 2) @ weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
         return outputs.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
     pixels = maps.permute(2, 3, 0, 1).contiguous()
@@ -144,18 +141,14 @@ def _products(maps: Tensor, weight: Tensor, padding) -> Tensor:
     return outputs.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def _padded(maps: Tensor, padding) -> Tensor:
-    """Maps (N, C, H, W) with zeros around, as (N, H, W, C)."""
-    (down, right), last = padding, maps.permute(0, 2, 3, 1)
-    return nn.functional.pad(last, (0, 0, right, right, down, down)).contiguous()
-
-
-def _windows(padded: Tensor, kernel) -> Tensor:
-    """A view of each window of maps (N, H, W, C): (N, rows, columns, high, wide · C).
+def _windows(maps: Tensor, kernel, padding) -> Tensor:
+    """A view of each window of maps (N, C, H, W) with zeros around: (N, rows, columns, high, wide · C).
 
     A row of a window is contiguous in memory: `wide` pixels with all their channels.
     """
-    (count, height, width, channels), (high, wide) = padded.shape, kernel
+    (high, wide), (down, right) = kernel, padding
+    padded = nn.functional.pad(maps.permute(0, 2, 3, 1), (0, 0, right, right, down, down)).contiguous()
+    count, height, width, channels = padded.shape
     row = width * channels  # not `padded.stride()`, which means nothing along a dimension of one
     shape = (count, height - high + 1, width - wide + 1, high, wide * channels)
     return padded.as_strided(shape, (height * row, row, channels, row, 1))

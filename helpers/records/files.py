@@ -36,11 +36,10 @@ def read(path: str | Path) -> bytes:
     """The content of a regular file, or of a link to one, of a size that its kind may have. Raises RecordError."""
     try:
         about = os.stat(path)  # not opened yet: that waits for a pipe's other end, and may do anything to a device
-        if not stat.S_ISREG(about.st_mode):
-            number = errno.EISDIR if stat.S_ISDIR(about.st_mode) else errno.EINVAL
-            raise OSError(number, os.strerror(number) if number == errno.EISDIR else "Not a regular file")
-        if about.st_size > LARGEST[os.path.splitext(path)[1]]:
-            raise OSError(errno.EFBIG, f"Larger than {LARGEST[os.path.splitext(path)[1]] >> 20} MiB")
+        if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        if about.st_size > (largest := LARGEST[os.path.splitext(path)[1]]):
+            raise OSError(errno.EFBIG, f"Larger than {largest >> 20} MiB")
         with open(path, "rb", buffering=0) as file:  # without a buffer: folders may hold thousands of small ones
             return file.read(about.st_size)
     except OSError as error:

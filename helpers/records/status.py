@@ -1,7 +1,6 @@
 """Which rows have a record, as `python -m helpers status` tells it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from helpers import experiments
@@ -19,39 +18,35 @@ def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None, scanned=Non
     """
     rows = experiments.rows() if rows is None else rows
     known, faults = store.scan() if scanned is None else scanned
-    stale = {name for name, record in known.items() if record.stale or any(store.folder / each in faults
-             for each in record.files)}  # fmt: skip
+    stale = {name for name, record in known.items()
+             if record.stale or any(store.folder / each in faults for each in record.files)}  # fmt: skip
     return [_entry(row, budget, store, known, stale) for budget in budgets for row in rows]
 
 
 def orphans(known: Mapping[str, Record], store: Store) -> list[str]:
     """A line for each of the records `known` that belongs to no declared row."""
-    declared = set()
-    for row in experiments.rows():
-        for budget in experiments.BUDGETS:
-            for run in experiments.replicas(row.run, budget):
-                declared.update(each.name for each in (run, *run.all_needs))
+    made = [run for row in experiments.rows() for budget in experiments.BUDGETS
+            for run in experiments.replicas(row.run, budget)]  # fmt: skip
+    declared = {each.name for run in made for each in (run, *run.all_needs)}
     return [f"{store.folder / name}.json is the record of no declared row: declare the row, or move the file away"
             for name in known if name not in declared]  # fmt: skip
 
 
-def _entry(
-    row: experiments.Row, budget: str, store: Store, known: dict[str, Record], stale: set[str]
-) -> dict[str, Any]:
+def _entry(row: experiments.Row, budget: str, store: Store, known: dict[str, Record], stale: set[str]) -> dict:
     runs = experiments.replicas(row.run, budget)
     records = [known[run.name] for run in runs if run.name in known]
     states = {_state(run, store, known, stale) for run in runs}
-    scores = accuracies(records)
+    path = store.path(records[0].run) if records else None
     return {
         "section": row.section,
         "table": row.table,
         "row": row.label,
         "budget": budget,
         "state": next(state for state in ("running", "pending", "stale", "diverged", "done") if state in states),
-        "accuracy": mean(scores),
+        "accuracy": mean(accuracies(records)),
         "reported": experiments.reported(row.section, row.table, row.label).accuracy,
-        "record": _from_root(store.path(records[0].run)) if records else None,
-        "std": std(scores),
+        "record": path and (path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)),
+        "std": std(accuracies(records)),
         "n": len(records),
         "learned": sum(map(learned, records)),
         "seeds": len(runs),
@@ -63,7 +58,3 @@ def _state(run: Run, store: Store, known: dict[str, Record], stale: set[str]) ->
     if run.name in known and run.name not in stale:
         return known[run.name].state
     return "running" if store.running(run) else "stale" if run.name in stale else "pending"
-
-
-def _from_root(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

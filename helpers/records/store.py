@@ -1,7 +1,6 @@
 """What came out of the runs, and from what: one JSON file a run, written whole or not at all, with a checksum. Reading
 a record never runs code, and a file that can't be read is named with its reason, never skipped in silence."""
 
-import errno
 import functools
 import hashlib
 import io
@@ -137,16 +136,14 @@ class Store:
 
     def readable(self, run: Run) -> Record | None:
         """The record of `run`; None too if it can't be read (`scan` names it)."""
-        try:
+        with suppress(RecordError):
             return self.read(run)
-        except RecordError:
-            return None
 
     def whole(self, run: Run) -> Record | None:
         """`read`, with what lies beside: RecordError too for a file there that is damaged, missing or unreadable."""
         record = self.read(run)
-        for name in record.files if record else ():
-            self._whole(record, name)
+        for error in self._faults(record).values() if record else ():
+            raise error
         return record
 
     def scan(self) -> tuple[dict[str, Record], dict[Path, str]]:
@@ -162,38 +159,23 @@ class Store:
         for name in names:
             if name.endswith(".json"):
                 try:
-                    records[name.removesuffix(".json")], beside = self._with_files(os.path.join(self.folder, name))
-                    faults |= beside
+                    record = _parse(os.path.join(self.folder, name))
+                    records[record.run.name] = record
+                    faults |= {self.folder / each: str(error) for each, error in self._faults(record).items()}
                 except RecordError as error:
                     faults[self.folder / name] = str(error)
         owned = {name for record in records.values() for name in record.files}
         for name in names:
             stem, suffix = os.path.splitext(name)
-            if name in owned or suffix not in BESIDE or not NAME.fullmatch(stem):
-                continue
-            if self.folder / f"{stem}.json" not in faults:  # what belongs to a record that can't be read may be whole
-                faults[self.folder / name] = f"{self.folder / name} belongs to no record: move it away"
+            # What belongs to a record that can't be read may be whole.
+            if suffix in BESIDE and NAME.fullmatch(stem) and self.folder / f"{stem}.json" not in faults:
+                if name not in owned:
+                    faults[self.folder / name] = f"{self.folder / name} belongs to no record: move it away"
         return records, faults
-
-    def _with_files(self, path: str) -> tuple[Record, dict[Path, str]]:
-        """The record at `path`, and the faults of the files beside it."""
-        record, faults = _parse(path), {}
-        for name in record.files:
-            try:
-                self._whole(record, name)
-            except RecordError as error:
-                faults[self.folder / name] = str(error)
-        if faults and _parse(path) != record:  # it was replaced meanwhile
-            return self._with_files(path)
-        return record, faults
 
     def arrays(self, record: Record) -> dict[str, "np.ndarray"]:
         """The step-level series and predictions beside `record`. RecordError if there are none that can be read."""
-        content = self._whole(record, record.run.name + ".npz")
-        try:
-            return {name: array.copy() for name, array in _unpacked(content).items()}
-        except Exception as error:  # no archive, or one with objects in it that would have to run code
-            raise RecordError(f"{self.path(record.run, '.npz')} is refused: {first_line(error)}") from None
+        return {name: array.copy() for name, array in self._beside(record, ".npz", _unpacked).items()}
 
     def weights(self, record: Record) -> dict[str, "np.ndarray"]:
         """The weights beside `record`, by parameter name. RecordError if there are none that can be read."""
@@ -203,13 +185,17 @@ class Store:
         if run.name + ".safetensors" not in record.files and not experiments.keeps_weights(run):
             raise RecordError(f"no weights are kept of {run.name}: add it to experiments.KEPT, delete {run.name}.json"
                               " and run its row again")  # fmt: skip
-        content = self._whole(record, run.name + ".safetensors")
-        try:
-            return load(content)
-        except Exception as error:
-            raise RecordError(f"{self.path(record.run, '.safetensors')} is refused: {first_line(error)}") from None
+        return self._beside(record, ".safetensors", load)
 
-    def _whole(self, record: Record, name: str) -> bytes:
+    def _beside(self, record: Record, suffix: str, unpack):
+        """What `unpack` makes of the file of this suffix beside `record`."""
+        content = self._content(record, record.run.name + suffix)
+        try:
+            return unpack(content)
+        except Exception as error:  # another format, or objects in it that would have to run code
+            raise RecordError(f"{self.path(record.run, suffix)} is refused: {first_line(error)}") from None
+
+    def _content(self, record: Record, name: str) -> bytes:
         """The content of a file beside `record`, with the checksum that the record gives."""
         if name not in record.files:
             raise RecordError(f"{self.folder / name} is missing: delete {record.run.name}.json and run its row again")
@@ -222,33 +208,37 @@ class Store:
         damage = f"{self.folder / name} is {fault}"
         raise RecordError(f"{damage}: run its row again", damage)
 
+    def _faults(self, record: Record) -> dict[str, RecordError]:
+        """The files beside `record` that are damaged, missing or unreadable: name → what is wrong."""
+        faults = {}
+        for name in record.files:
+            try:
+                self._content(record, name)
+            except RecordError as error:
+                faults[name] = error
+        return faults
+
     # ---------------------------------------------------------------------- writing
 
     def prepare(self) -> "Store":
         """Makes the folder, tries to write in it, and ends what killed processes began. RecordError if it can't be."""
         with named(self.folder):
             self.work.mkdir(parents=True, exist_ok=True)
-            self._try()
+            tempfile.TemporaryFile(dir=self.folder).close()
             put(self.work / ".gitignore", b"*\n")  # in place of what is there, should it be a link
+        try:
+            os.rename(self.work / ".nothing", self.folder / ".nothing")
+        except FileNotFoundError:  # as expected; that it is another file system, or mounted by itself, shows before
+            pass
+        except OSError:
+            raise RecordError(f"{self.work} is on another file system than {self.folder}, where nothing can be moved"
+                              " whole: make it a plain folder, or choose another with --results") from None  # fmt: skip
         for path in (*self.work.glob("*.pt"), *self.work.glob("*.new.*")):
             name = path.name.partition(".")[0]
             if NAME.fullmatch(name) and os.path.lexists(self.folder / f"{name}.json"):
-                with self._claim(name):
+                with self.claim(name):
                     pass
         return self
-
-    def _try(self) -> None:
-        """OSError if a record couldn't be written here, RecordError if it couldn't be moved here from `.work`."""
-        tempfile.TemporaryFile(dir=self.folder).close()
-        try:
-            os.rename(self.work / ".nothing", self.folder / ".nothing")
-        except FileNotFoundError:  # as expected; that it is another file system is found before
-            pass
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            raise RecordError(f"{self.work} is on another file system than {self.folder}, where nothing can be moved"
-                              " whole: make it a plain folder, or choose another with --results") from None  # fmt: skip
 
     def write(
         self, record: Record, arrays: Mapping[str, "np.ndarray"] = {}, weights: Mapping[str, "np.ndarray"] = {}
@@ -258,7 +248,7 @@ class Store:
         What goes beside it waits in `.work` until the record names it. Gives the record as it was written, with the
         checksums of the files beside it.
         """
-        name, contents = record.run.name, _beside(record.run.name, arrays, weights)
+        name, contents = record.run.name, _packed(record.run.name, arrays, weights)
         record = record.model_copy(update={"files": {each: _sha256(content) for each, content in contents.items()}})
         old = self.readable(record.run)
         try:
@@ -278,8 +268,7 @@ class Store:
 
     def _settle(self, name: str) -> None:
         """Brings what waits for a record to its place, once the record is there, and removes what no record names."""
-        waiting = list(self.work.glob(f"{name}.*.new.*"))
-        path = self.folder / f"{name}.json"
+        waiting, path = list(self.work.glob(f"{name}.*.new.*")), self.folder / f"{name}.json"
         try:
             files = _parse(str(path)).files if waiting and os.path.lexists(path) else {}
         except RecordError:  # until it can be read, nobody knows what it names
@@ -310,33 +299,25 @@ class Store:
 
         Gives where they are now, the record first.
         """
-        beside = [path for path in (self.path(run, suffix) for suffix in BESIDE) if os.path.lexists(path)]
-        record = self.readable(run)
+        record, damaged = self.readable(run), [self.path(run, suffix) for suffix in BESIDE]
         if record is None:  # last of all: killed before, the next attempt finds the damage again
-            moved = [self.set_aside(path) for path in (*beside, self.path(run))]
-            return moved[::-1]
-        return [self.set_aside(path) for path in beside if not self._fits(record, path.name)]
-
-    def _fits(self, record: Record, name: str) -> bool:
-        try:
-            return bool(self._whole(record, name))
-        except RecordError as error:
-            return not error.damage
+            damaged.append(self.path(run))
+        else:
+            faults = self._faults(record)
+            damaged = [path for path in damaged if path.name in faults and faults[path.name].damage]
+        return [self.set_aside(path) for path in damaged if os.path.lexists(path)][::-1]
 
     # ---------------------------------------------------------------------- who is at work
 
     def _lock(self, name: str) -> FileLock:
         return FileLock(self.work / f"{name}.lock")
 
-    def claim(self, run: Run):
-        """A context: true while this process alone may train `run` or change its record, false if another one is at it.
-
-        A killed process lets go, and what it left half done is ended or removed.
-        """
-        return self._claim(run.name)
-
     @contextmanager
-    def _claim(self, name: str) -> Iterator[bool]:
+    def claim(self, run: Run | str) -> Iterator[bool]:
+        """True while this process alone may train `run` (or the run of that name) or change its record, false if
+        another one is at it. A killed process lets go, and what it left half done is ended or removed.
+        """
+        name = run if isinstance(run, str) else run.name
         lock = self._lock(name)
         with named(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
@@ -358,8 +339,8 @@ class Store:
         checkpoint, path = self.work / f"{name}.pt", self.folder / f"{name}.json"
         if checkpoint.exists() and os.path.lexists(path):
             with suppress(RecordError):
-                record, faults = self._with_files(str(path))
-                if not record.stale and not faults:  # killed before it removed its checkpoint
+                record = _parse(str(path))
+                if not record.stale and not self._faults(record):  # killed before it removed its checkpoint
                     checkpoint.unlink(missing_ok=True)
 
     def running(self, run: Run) -> bool:
@@ -379,7 +360,7 @@ class Store:
 _unpacked = functools.lru_cache(maxsize=256)(unpack)  # a table asks for the same few again and again; most take 0.2 MB
 
 
-def _beside(name: str, arrays: Mapping[str, "np.ndarray"], weights: Mapping[str, "np.ndarray"]) -> dict[str, bytes]:
+def _packed(name: str, arrays: Mapping[str, "np.ndarray"], weights: Mapping[str, "np.ndarray"]) -> dict[str, bytes]:
     """The files beside the record `name`: name → content."""
     files = {}
     if arrays:
@@ -405,7 +386,7 @@ MARK = b'\n "checksum": "'
 def _text(record: Record) -> bytes:
     """The record as JSON, one line a field, closed by the checksum of all that stands before it."""
     fields = record.model_dump(mode="json") | {"run": record.run.differing()}
-    lines = [f" {json.dumps(key)}: {json.dumps(finite(value), ensure_ascii=False)}," for key, value in fields.items()]
+    lines = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in fields.items()]
     body = "\n".join(["{", *lines]).encode()
     return body + MARK + _ending(body)
 

@@ -2,6 +2,7 @@
 told in one line; it never stops a run, and never runs code."""
 
 import io
+import itertools
 import math
 import pickle
 import zipfile
@@ -9,11 +10,10 @@ from collections.abc import Callable
 
 import torch
 
-from helpers import records, training
+from helpers import fast, records, training
 from helpers.experiments import Run
 from helpers.fast.build import CompilerError
 from helpers.records import RecordError, Store
-from helpers.runner import engines
 from helpers.runner.progress import tell
 
 
@@ -64,26 +64,18 @@ def _read(run: Run, store: Store) -> dict:
             raise ValueError(f"its part {damaged} is damaged")
     state = torch.load(path, weights_only=True, map_location="cpu")
     for what, here in _origin(run).items():
-        there = state.get("origin", {}).get(what, here)
-        if there != here:
-            raise ValueError(f"it is of {what} {there}, this is {what} {here}")
-    device = engines.checked(state["engine"]).device
+        if state["origin"][what] != here:
+            raise ValueError(f"it is of {what} {state['origin'][what]}, this is {what} {here}")
+    device = fast.Engine(**state["engine"]).device
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         raise RecordError(
             f"{run.name} was begun on {device}, which is not here: go on there, or delete {path}"
         ) from None
-    _check_beginning(state)
+    _check("fingerprint", _numbers(state["fingerprint"]) and len(state["fingerprint"]) <= training.FINGERPRINT_STEPS)
+    _check("revisions", isinstance(state["revisions"], list) and all(isinstance(x, str) for x in state["revisions"]))
     return state
-
-
-def _check_beginning(state: dict) -> None:
-    if not _numbers(state["fingerprint"]) or len(state["fingerprint"]) > training.FINGERPRINT_STEPS:
-        raise ValueError("its fingerprint is no list of losses")
-    revisions = state.get("revisions", [])
-    if not isinstance(revisions, list) or not all(isinstance(each, str) for each in revisions):
-        raise ValueError("its revisions are no list of names")
 
 
 def load(trainer: training.Trainer, watching: dict, state: dict, steps: int) -> None:
@@ -91,44 +83,33 @@ def load(trainer: training.Trainer, watching: dict, state: dict, steps: int) -> 
 
     `steps`: those of an epoch.
     """
-    _check(state, trainer.run, steps)
+    step, total, history = state["step"], trainer.run.epochs * steps, state["history"]
+    _check("step", type(step) is int and 0 <= step <= total)
+    _check("end", state["diverged_at"] is None)
+    _check("seconds", type(state["seconds"]) is float and 0 <= state["seconds"] < math.inf)
+    _check("history", isinstance(history, dict) and history.keys() == set(training.HISTORY))
+    _check("history", all(_numbers(values) and len(values) == step // steps for values in history.values()))
+    _check("losses", all(state[name].shape == (total,) for name in ("losses", "correct")))
     trainer.load_state_dict(state)
     for parameter, kept in trainer.optimizer.state.items():
         for name, value in kept.items():
-            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
-                raise ValueError(f"its {name} has the shape {[*value.shape]}, the parameter {[*parameter.shape]}")
+            _check(name, not torch.is_tensor(value) or not value.ndim or value.shape == parameter.shape)
     for name, probe in watching.items():
         _check_probe(name, state["probes"][name], trainer)
         probe.load_state_dict(state["probes"][name])
 
 
-def _check(state: dict, run: Run, steps: int) -> None:
-    step, total = state["step"], run.epochs * steps
-    if type(step) is not int or not 0 <= step <= total:
-        raise ValueError(f"it is at step {step!r:.40} of {total}")
-    if state["diverged_at"] is not None:
-        raise ValueError("it is of a run that diverged")
-    if type(state["seconds"]) is not float or not 0 <= state["seconds"] < math.inf:
-        raise ValueError(f"its epoch took {state['seconds']!r:.40} seconds")
-    history = state["history"]
-    if not isinstance(history, dict) or history.keys() != set(training.HISTORY):
-        raise ValueError("its history has other series")
-    if not all(_numbers(values) and len(values) == step // steps for values in history.values()):
-        raise ValueError(f"its history is not that of {step // steps} epochs")
-    for name in ("losses", "correct"):
-        if not isinstance(state[name], torch.Tensor) or state[name].shape != (total,):
-            raise ValueError(f"its {name} are not one a step")
-
-
 def _check_probe(name: str, state: dict, trainer: training.Trainer) -> None:
     """What a probe's own `load_state_dict` doesn't look at: that its tensors are some, and a gradient the model's."""
-    previous, kept = state.get("previous"), state.get("kept", [])
-    if not all(
-        isinstance(each, torch.Tensor) for each in (*state["series"].values(), *(x for pair in kept for x in pair))
-    ):
-        raise ValueError(f"what its probe {name} measured is no tensor")
-    if previous is not None and [x.shape for x in previous] != [x.shape for x in trainer.model.parameters()]:
-        raise ValueError(f"the gradient that its probe {name} keeps is not this model's")
+    previous, kept = state.get("previous"), itertools.chain(*state.get("kept", []))
+    _check(name, all(map(torch.is_tensor, (*state["series"].values(), *kept))))
+    if previous is not None:
+        _check(name, [x.shape for x in previous] == [x.shape for x in trainer.model.parameters()])
+
+
+def _check(what: str, fits: bool) -> None:
+    if not fits:
+        raise ValueError(f"its {what} can't be that of this run")
 
 
 def _numbers(values) -> bool:

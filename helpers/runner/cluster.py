@@ -102,27 +102,28 @@ class _Queue:
 
     def work(self, stop) -> None:
         """Hands out runs until none is left that can be made."""
-        task = self.ray.remote(_task).options(**self._resources())
+        gpus = 0 if self.settings.device == "cpu" else 1
+        task = self.ray.remote(_task).options(num_cpus=self.settings.threads, num_gpus=gpus, max_retries=RETRIES)
         with tqdm(total=len(self.waiting), desc="runs", unit="run", disable=None) as bar:
             while self._hand_out(task) and not stop():
                 self._collect(POLL, bar)
             if stop():
                 self._cancel(bar)
-        self._conclude(stop())
-
-    def _resources(self) -> dict:
-        gpus = 0 if self.settings.device == "cpu" else 1
-        return {"num_cpus": self.settings.threads, "num_gpus": gpus, "max_retries": RETRIES}
+        if self.outcomes["failed"]:
+            raise RecordError("; ".join(sorted(self.outcomes["failed"])))
+        if stop() or self.outcomes["stopped"]:
+            raise runner.Interrupted(", ".join(sorted(self.outcomes["stopped"])) or "stopped")
+        runner.explain(self.waiting, self.store)
 
     def _hand_out(self, task) -> bool:
         """Submits what can begin now; False if nothing is under way here or elsewhere that more could come of."""
+        deadline = self.settings.deadline
         for run in list(self.waiting):
             if len(self.under_way) < self.room and not self.store.running(run) and runner.can_start(run, self.store):
                 self.waiting.remove(run)
-                deadline = self.settings.deadline
                 seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-                folders = str(self.store.folder), os.environ.get("DATA_DIR")
-                reference = task.remote(run, folders[0], self.settings, folders[1], seconds)
+                data_folder = os.environ.get("DATA_DIR")
+                reference = task.remote(run, str(self.store.folder), self.settings, data_folder, seconds)
                 self.under_way[reference] = run
         elsewhere = (each for run in self.waiting for each in (run, *run.all_needs))
         return bool(self.under_way) or any(map(self.store.running, elsewhere))
@@ -162,10 +163,3 @@ class _Queue:
         with contextlib.suppress(KeyboardInterrupt):  # asked twice: what is not saved goes on from its last epoch
             while self.under_way and time.monotonic() < until:
                 self._collect(POLL, bar)
-
-    def _conclude(self, stopped: bool) -> None:
-        if self.outcomes["failed"]:
-            raise RecordError("; ".join(sorted(self.outcomes["failed"])))
-        if stopped or self.outcomes["stopped"]:
-            raise runner.Interrupted(", ".join(sorted(self.outcomes["stopped"])) or "stopped")
-        runner.explain(self.waiting, self.store)

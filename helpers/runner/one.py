@@ -22,7 +22,7 @@ FINGERPRINT_TOLERANCE = (1e-4, 1e-4, 1e-2, 3e-2, 3e-2)
 SIGN_TOLERANCE = (1e-4, 1e-2, 3e-2, 3e-2, 3e-2)
 SIGN_STEPS = ("adam", "rmsprop", "dessilbi_adam", "adabreg")
 ELIMINATED_ON = 1000  # training images that say which filter can be missed
-
+SILENT_ON = 1000  # validation images on which units are called silent
 
 # What a user can cause and mend: each is told in one line.
 FAULTS = (RecordError, data.DataError, OSError, ValueError, torch.OutOfMemoryError)
@@ -60,27 +60,28 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 
     def build(state: dict):
         """Trainer, batches, probes and how it began, from `state`: a checkpoint, or a beginning without weights."""
-        engine = engines.checked(state["engine"])
+        engine = fast.Engine(**state["engine"])
         torch.set_num_threads(engine.threads)
         batches = training.make_batches(run, dataset, engine.device)
         trainer, watching = training.Trainer(run, engine, len(batches), **given), _probes(run, len(batches))
         if "model" in state:
             checkpoint.load(trainer, watching, state, len(batches))
-        # A checkpoint from before it named its revisions is continued all the same.
-        revisions = [*dict.fromkeys([*state.get("revisions", []), provenance.revision()])]
+        revisions = [*dict.fromkeys([*state["revisions"], provenance.revision()])]
         return trainer, batches, watching, {"fingerprint": state["fingerprint"], "revisions": revisions}
 
-    fresh = functools.partial(_fresh, run, store, settings, dataset, given)
     resumed = checkpoint.resume(run, store, build)
-    trainer, batches, watching, begun = resumed or build(fresh())
-    if resumed:
-        _say_kept(run, trainer.engine, settings)
-    about = provenance.machine(trainer.engine.device)  # before the hours in which packages may be replaced
-    validate = functools.partial(_validate, run, dataset, trainer.engine)
-    save = functools.partial(checkpoint.save, store, watching, begun)
+    trainer, batches, watching, begun = resumed or build(_fresh(run, store, settings, dataset, given))
+    engine, asked = trainer.engine, settings.precision if run.precision == "auto" else run.precision
+    if engine.device != settings.device or asked not in ("auto", engine.precision):
+        progress.tell(f"{run.name} goes on as it was begun, on {engine.device} in {engine.precision}")
+    about = provenance.machine(engine.device)  # before the hours in which packages may be replaced
     with progress.bar(run, trainer, len(batches), settings.bar) as tick:
         try:
-            training.fit(trainer, batches, validate, probes=watching.values(), tick=tick, save=save, stop=stop)
+            training.fit(
+                trainer, batches, lambda model: training.evaluate(model, run, dataset, dataset.validation, engine),
+                probes=watching.values(), tick=tick, save=functools.partial(checkpoint.save, store, watching, begun),
+                stop=stop,
+            )  # fmt: skip
         except training.Stopped:
             raise Interrupted(f"{run.name} stopped after {trainer.step} of {run.epochs * len(batches)} steps") from None
     if "surface" in watching and trainer.diverged_at is None:
@@ -91,11 +92,7 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 def _probes(run: Run, steps: int) -> dict:
     """The probes of a run of `steps` steps an epoch, by name, in a form that measures from the first step on."""
     total = run.epochs * steps
-    return {name: pruning.Path(total, steps) if name == "path" else probes.make(name, total) for name in run.probes}
-
-
-def _validate(run: Run, dataset: data.Dataset, engine: fast.Engine, model) -> tuple[float, float]:
-    return training.evaluate(model, run, dataset, dataset.validation, engine)
+    return {name: pruning.Path(total, steps) if name == "path" else probes.PROBES[name](total) for name in run.probes}
 
 
 def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> dict:
@@ -108,13 +105,6 @@ def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> 
     return state
 
 
-def _say_kept(run: Run, engine: fast.Engine, settings: Settings) -> None:
-    """Says so where other settings were asked for than those of the run's beginning, which it keeps."""
-    asked = settings.precision if run.precision == "auto" else run.precision
-    if engine.device != settings.device or asked not in ("auto", engine.precision):
-        progress.tell(f"{run.name} goes on as it was begun, on {engine.device} in {engine.precision}")
-
-
 # ------------------------------------------------------------------------------------------ taken over from others
 
 
@@ -123,34 +113,27 @@ def is_good(record: Record | None) -> bool:
     return record is not None and not record.stale
 
 
-def inputs(run: Run, store: Store) -> dict[str, dict[str, torch.Tensor] | None]:
-    """What `run` takes over from others: the weights to start from, and its masks. RecordError if they aren't there."""
+def inputs(run: Run, store: Store) -> dict[str, dict[str, torch.Tensor]]:
+    """What `run` takes over from others: `start`, the weights to start from, and `masks`, the support of another run or
+    as much of each layer drawn by lot. RecordError if they aren't there."""
     for needed in run.needs:
         record = store.read(needed)
         if not is_good(record):
             raise RecordError(f"{run.name} starts from {needed.name}, which has no record: run that first")
         if record.state == "diverged":
             raise RecordError(f"{run.name} starts from {needed.name}, which diverged: it can't be made")
-    return {"start": _start_weights(run, store), "masks": _masks(run, store)}
-
-
-def _start_weights(run: Run, store: Store) -> dict[str, torch.Tensor] | None:
-    if run.start is None:
-        return None
-    return {name: torch.from_numpy(array) for name, array in store.weights(store.read(run.start)).items()}
-
-
-def _masks(run: Run, store: Store) -> dict[str, torch.Tensor] | None:
-    """The support of another run, as its record has it, or as much of each layer drawn by lot."""
-    if run.mask is None:
-        return None
-    entries = entries_of(store.arrays(store.read(run.mask.of)))
-    if not entries:
-        raise RecordError(f"{run.name} takes its mask from {run.mask.of.name}, whose record holds no support")
-    kept = {name: epochs <= run.mask.epoch for name, epochs in entries.items()}
-    if run.mask.random:
-        kept = pruning.shuffled(kept, run.seed)
-    return pruning.masks(models.build(run.model, **run.options), kept)
+    given = {}
+    if run.start:
+        weights = store.weights(store.read(run.start))
+        given["start"] = {name: torch.from_numpy(array) for name, array in weights.items()}
+    if run.mask:
+        entries = entries_of(store.arrays(store.read(run.mask.of)))
+        if not entries:
+            raise RecordError(f"{run.name} takes its mask from {run.mask.of.name}, whose record holds no support")
+        kept = {name: epochs <= run.mask.epoch for name, epochs in entries.items()}
+        kept = pruning.shuffled(kept, run.seed) if run.mask.random else kept
+        given["masks"] = pruning.masks(models.build(run.model, **run.options), kept)
+    return given
 
 
 def entries_of(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
@@ -162,36 +145,17 @@ def entries_of(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------------------------------ the record
 
 
-def _write(
-    trainer: training.Trainer, dataset: data.Dataset, store: Store, watching: dict, begun: dict, about: dict
-) -> Record:
-    run, model, engine = trainer.run, trainer.model, trainer.engine
-    diverged = trainer.diverged_at is not None
-    split = dataset.test.first(run.images)
-    # The series end where the run did.
-    counts = torch.uint8 if run.batch_size < 256 else torch.int32
-    arrays = {"step_loss": trainer.losses[: trainer.step].cpu().numpy(),
-              "step_correct": trainer.correct[: trainer.step].to(counts).cpu().numpy(),
-              **_measured(trainer, watching)}  # fmt: skip
-    test, weights = None, {}
-    if not diverged:
-        outputs = training.predict(model, dataset, split, engine, run.normalize)
-        loss, accuracy = training.score(outputs, split.labels, run.loss)
-        test = {"loss": records.finite(loss), "accuracy": accuracy}
-        if experiments.is_drawn(run):
-            confidence, predictions = training.probabilities(outputs).max(1)
-            arrays["test_predictions"] = predictions.to(torch.uint8).numpy()
-            arrays["test_confidence"] = confidence.numpy().astype("float16")
-            arrays["first_filters"] = next(model.parameters()).detach().cpu().contiguous().numpy()
-        arrays["silent"] = _silent(model, dataset, run, engine)
-        if run.model == "LeNet":
-            arrays |= _pruned(model, arrays, dataset, run, engine)
+def _write(trainer, dataset: data.Dataset, store: Store, watching: dict, begun: dict, about: dict) -> Record:
+    """Writes the record of a run that has ended: how it `begun`, and what machine it is `about`."""
+    run, model, seconds = trainer.run, trainer.model, trainer.history["seconds"]
+    arrays, test, weights = _series(trainer, watching), None, {}
+    if trainer.diverged_at is None:
+        test = _tested(trainer, dataset, arrays)
         if experiments.keeps_weights(run):
             weights = {name: value.cpu().contiguous().numpy() for name, value in model.state_dict().items()}
-    seconds = trainer.history["seconds"]
     record = Record(
         run=run,
-        state="diverged" if diverged else "done",
+        state="done" if test else "diverged",
         diverged_at=trainer.diverged_at,
         test=test,
         history=records.finite(trainer.history),
@@ -199,12 +163,43 @@ def _write(
         seconds_per_epoch=sorted(seconds)[len(seconds) // 2] if seconds else None,
         fingerprint=records.finite(begun["fingerprint"]),
         weights=training.weights_sum(model),
-        engine=asdict(engine),
+        engine=asdict(trainer.engine),
         machine=about,
         recipe=records.store.RECIPE,
         revision=", ".join(begun["revisions"]),
     )
     return store.write(record, arrays, weights)
+
+
+def _series(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray]:
+    """What was measured along the way, name → array; a series with one value a step ends where the run did."""
+    counts = torch.uint8 if trainer.run.batch_size < 256 else torch.int32
+    found = {"step_loss": trainer.losses, "step_correct": trainer.correct.to(counts)}
+    for probe in watching.values():
+        if hasattr(probe, "finish"):
+            probe.finish(trainer)
+        found |= probe.series
+    total = len(trainer.losses)
+    return {name: (each[: trainer.step] if len(each) == total else each).cpu().numpy() for name, each in found.items()}
+
+
+def _tested(trainer: training.Trainer, dataset: data.Dataset, arrays: dict) -> dict[str, float | None]:
+    """Loss and accuracy on the test split; puts into `arrays` what is measured of the trained weights."""
+    run, model, engine = trainer.run, trainer.model, trainer.engine
+    split = dataset.test.first(run.images)
+    outputs = training.predict(model, dataset, split, engine, run.normalize)
+    if experiments.is_drawn(run):
+        confidence, predictions = outputs.softmax(1).max(1)  # of log-probabilities as well
+        arrays["test_predictions"] = predictions.to(torch.uint8).numpy()
+        arrays["test_confidence"] = confidence.numpy().astype("float16")
+        arrays["first_filters"] = next(model.parameters()).detach().cpu().contiguous().numpy()
+    few = dataset.validation.first(min(SILENT_ON, run.images or SILENT_ON))
+    shares = probes.silent(model, engine.place(dataset.prepare(few.images, run.normalize)))
+    arrays["silent"] = np.array([*shares.values()], np.float32)
+    if run.model == "LeNet":
+        arrays |= _pruned(model, arrays, dataset, run, engine)
+    loss, accuracy = training.score(outputs, split.labels, run.loss)
+    return {"loss": records.finite(loss), "accuracy": accuracy}
 
 
 def complete(record: Record, store: Store) -> Record | None:
@@ -242,24 +237,6 @@ def trained(record: Record, store: Store | None = None) -> torch.nn.Module:
     return model.eval()
 
 
-def _measured(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray]:
-    """What the probes of a run measured, name → array; a series with one value a step ends where the run did."""
-    total, arrays = len(trainer.losses), {}
-    for probe in watching.values():
-        if hasattr(probe, "finish"):
-            probe.finish(trainer)
-        for name, series in probe.series.items():
-            arrays[name] = (series[: trainer.step] if len(series) == total else series).cpu().numpy()
-    return arrays
-
-
-def _silent(model, dataset: data.Dataset, run: Run, engine: fast.Engine) -> np.ndarray:
-    """`probes.silent` on the first 1,000 validation images, (layers,), from the first layer to the last."""
-    split = dataset.validation.first(min(1000, run.images or 1000))
-    images = engine.place(dataset.prepare(split.images, run.normalize))
-    return np.array([*probes.silent(model, images).values()], np.float32)
-
-
 def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: fast.Engine) -> dict[str, np.ndarray]:
     """Accuracies of a LeNet with each share of experiments.PRUNED set to zero: pruned_<order>_<layers>_<split>, (20,).
 
@@ -270,21 +247,19 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: fast.E
         split = split.first(run.images)
         return engine.place(dataset.prepare(split.images, run.normalize)), split.labels.to(engine.device)
 
-    entry = entries_of(arrays)
-    orders = {"magnitude": pruning.pruning_order(model)}
-    if entry:
-        orders["support"] = pruning.pruning_order(model, entry)
     (conv3,) = experiments.PRUNED_LAYERS["conv3"]
-    orders["elimination"] = pruning.elimination_order(model, conv3, *of(dataset.train.first(ELIMINATED_ON)))
+    few = of(dataset.train.first(ELIMINATED_ON))
+    orders = {"magnitude": pruning.pruning_order(model), "elimination": pruning.elimination_order(model, conv3, *few)}
+    if entry := entries_of(arrays):
+        orders["support"] = pruning.pruning_order(model, entry)
     found = {}
     for split_name in ("validation", "test"):
         images, labels = of(getattr(dataset, split_name))
         for order_name, order in orders.items():
             for layers_name, layers in experiments.PRUNED_LAYERS.items():
-                if not set(layers) <= set(order):
-                    continue
-                accuracies = pruning.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
-                found[f"pruned_{order_name}_{layers_name}_{split_name}"] = accuracies.numpy().astype(np.float32)
+                if set(layers) <= set(order):
+                    accuracies = pruning.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
+                    found[f"pruned_{order_name}_{layers_name}_{split_name}"] = accuracies.numpy().astype(np.float32)
     return found
 
 

@@ -27,17 +27,20 @@ from helpers.runner.one import Interrupted, Settings
 
 def pending(rows, budgets, store: Store) -> list[Run]:
     """The runs that have no good record yet, each once, in the order in which they are worth making."""
-    wanted = {}
+    wanted: dict[Run, str] = {}  # run → the first budget that asks for it
     for budget in budgets:
         for row in rows:
             for run in experiments.replicas(row.run, budget):
                 for each in (run, *run.all_needs):
-                    wanted.setdefault(each, (budget, each))
-    missing = [(budget, run) for budget, run in wanted.values() if not is_made(run, store)]
-    starts = {needed for _, run in missing for needed in run.all_needs}
-    missing.sort(key=lambda each: (experiments.order(each[1], each[0])[0], each[1] not in starts,
-                                   experiments.order(each[1], each[0])))  # fmt: skip
-    return [run for _, run in missing]
+                    wanted.setdefault(each, budget)
+    missing = [run for run in wanted if not is_made(run, store)]
+    starts = {needed for run in missing for needed in run.all_needs}
+
+    def place(run: Run) -> tuple:
+        order = experiments.order(run, wanted[run])
+        return order[0], run not in starts, order  # what others start from is made first in its budget
+
+    return sorted(missing, key=place)
 
 
 def is_made(run: Run, store: Store) -> bool:
@@ -74,9 +77,12 @@ def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], 
     if stop():
         raise Interrupted(f"stopped before {run.name}")
     with store.claim(run) as mine:
-        if not mine or not can_start(run, store):
+        if not mine:
             return False
-        record, damage = _record(run, store)
+        try:
+            record, damage = _start(run, store)
+        except RecordError:  # which `explain` tells at the end, if it is still so
+            return False
         if not one.is_good(record):
             if damage:
                 kept = ", ".join(map(str, store.set_aside_damaged(run)))
@@ -87,30 +93,26 @@ def _take(run: Run, store: Store, settings: Settings, stop: Callable[[], bool], 
     return True
 
 
-def _record(run: Run, store: Store) -> tuple[Record | None, str]:
-    """The record of `run`, None if there is none or it is damaged, and its damage in words.
+def _start(run: Run, store: Store) -> tuple[Record | None, str]:
+    """The record that `run` has already, if it is whole, and what is damaged of it, in words.
 
-    RecordError if it, or what lies beside it, can't be read but may be whole.
+    RecordError, saying why, if the run can't be made now: what it starts from is missing, or there is a record that
+    can't be read but may be whole.
     """
     try:
-        return store.whole(run), ""
+        record, damage = store.whole(run), ""
     except RecordError as error:
-        if error.damage:
-            return None, error.damage
-        raise
-
-
-def _check(run: Run, store: Store) -> None:
-    """Raises RecordError, saying why, if `run` can't be made now."""
-    _record(run, store)
+        if not error.damage:
+            raise
+        record, damage = None, error.damage
     one.inputs(run, store)
+    return record, damage
 
 
 def can_start(run: Run, store: Store) -> bool:
-    """Whether all that `run` starts from is there, and no record that may be whole is in its place."""
+    """Whether `run` can be made now; `explain` says why not."""
     with contextlib.suppress(RecordError):
-        _check(run, store)
-        return True
+        return bool(_start(run, store))
     return False
 
 
@@ -118,16 +120,15 @@ def explain(left: list[Run], store: Store) -> None:
     """Raises RecordError, saying why, if one of the runs `left` can't be made, and nobody is at it."""
     for run in left:
         if not store.running(run):
-            _check(run, store)
+            _start(run, store)
 
 
 def _await(runs: list[Run], store: Store) -> bool:
     """Waits a moment if one of `runs` starts from what another process is making now; False if none does."""
-    starts = [needed for run in runs for needed in run.needs if not store.running(run)]
-    if any(map(store.running, starts)):
+    waiting = [run for run in runs if run.needs and not store.running(run)]
+    if any(store.running(needed) for run in waiting for needed in run.needs):
         time.sleep(1)
         return True
-    waiting = [run for run in runs if run.needs and not store.running(run)]
     return any(can_start(run, store) for run in waiting)  # what they need was finished this moment
 
 
@@ -183,16 +184,10 @@ def share(runs: int, device: str = "cpu", workers: int | None = None, threads: i
     A GPU waits most of the time for one run's next launch, so it is shared by as many as have cores and memory.
     """
     if device != "cpu":
-        return min(workers or max(1, min(cores(), _room(device))), runs), threads or 1
+        room = torch.cuda.mem_get_info(device)[0] // MEMORY_A_RUN
+        return min(workers or max(1, min(cores(), room)), runs), threads or 1
     workers = min(workers or max(1, cores() // (threads or 1)), runs)
     return workers, threads or max(1, cores() // workers)
-
-
-def _room(device: str) -> int:
-    """How many runs the free memory of an accelerator holds; 1 where that can't be asked for."""
-    if torch.device(device).type != "cuda":
-        return 1
-    return torch.cuda.mem_get_info(device)[0] // MEMORY_A_RUN
 
 
 def work_together(runs: list[Run], store: Store, workers: int, settings: Settings) -> None:
@@ -229,7 +224,7 @@ def work_together(runs: list[Run], store: Store, workers: int, settings: Setting
 @contextlib.contextmanager
 def _ctrl_c_held_back():
     """Processes started meanwhile never see Ctrl-C, which a terminal sends to all: who started them tells them."""
-    if not hasattr(signal, "pthread_sigmask"):
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
     # multiprocessing's own tracker would lift the block as it starts; the queue above has started it already.
@@ -277,20 +272,16 @@ def _worker(runs: list[Run], folder: Path, settings: Settings, line: int, messag
 # ------------------------------------------------------------------------------------------ for notebooks
 
 
-def obtain(rows: Mapping[str, Run], budget: str | None = None, store: Store | None = None) -> Selection:
-    """The records of `rows` (label → Run): those that exist, and those that are missing trained now, with a bar.
+def obtain_tables(
+    tables: Mapping[str, Mapping[str, Run]], budget: str | None = None, store: Store | None = None
+) -> dict[str, Selection]:
+    """The records of each table (name → label → Run): those that exist, and those that are missing trained now, with a
+    bar. One interrupt stops them all.
 
     The budget is the argument, else REPORT_BUDGET of the environment, else "paper", the report's own length.
     With RECORDS_ONLY=1 in the environment nothing is trained, and what is missing is shown as missing.
     """
-    return obtain_tables({"": rows}, budget, store)[""]
-
-
-def obtain_tables(
-    tables: Mapping[str, Mapping[str, Run]], budget: str | None = None, store: Store | None = None
-) -> dict[str, Selection]:
-    """`obtain` for each of several tables (name → label → Run); one interrupt stops them all."""
-    store, budget = store or Store(), budget or os.environ.get("REPORT_BUDGET") or None
+    store = store or Store()
     try:
         runs = []
         for name, rows in tables.items():
@@ -308,11 +299,6 @@ def obtain_tables(
         error._render_traceback_ = lambda: [line]  # all that Jupyter shows of it
         raise
     return {name: records.select(rows, store, budget) for name, rows in tables.items()}
-
-
-def entries(record: Record, store: Store | None = None) -> dict[str, torch.Tensor]:
-    """Parameter name → the epoch in which each of its filters or weights entered the support, of a DessiLBI run."""
-    return one.entries_of((store or Store()).arrays(record))
 
 
 def _records_only() -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from helpers.experiments import REPORTED_PRUNED
 from helpers.records import FAILS, HOLDS, IN_PART, ONE_RUN, OPEN, UNMEASURED
-from helpers.show import bands, claims, filters
+from helpers.show import bands, claims, filters, support
 from helpers.show.comparison import Report
 from helpers.show.grid import Grid
 from helpers.show.text import NORMED, PLAIN, Points
@@ -147,7 +147,7 @@ def numbers(report: Report) -> dict[str, Any]:
         "crops": augmentation.gap("crop + flip + normalisation", "none"), "learned": learned, "seen": seen,
         "final": final, "top": top, "high": 100 * final.at("validation_accuracy", top),
         "vgg": accuracy.gap(NORMED, PLAIN), **_smoothness(report),
-        "empty": filters.support_size(optimizers["DessiLBI"]), "support": filters.support_size(others["DessiLBI"]),
+        "empty": support.size(optimizers["DessiLBI"]), "support": support.size(others["DessiLBI"]),
         "kept": sparse.at(0.9), "lost": dense.at(0.9),
         "fall": Points(-filters.Pruned(optimizers["DessiLBI"]).cost(0.6)),
         "fall_reported": Points(100 * (stated[0.6] - stated[0.0])),
