@@ -19,7 +19,10 @@ TAGS = frozenset(
     "tbody td tfoot th thead tr tt u ul var wbr".split()
 )
 SILENT = frozenset(("script", "style", "template"))  # shown by nobody, content included
-ATTRIBUTES = "align class colspan dir height id lang open reversed rowspan scope span start style title type valign width".split()
+ATTRIBUTES = list(
+    "align class colspan dir height id lang open reversed rowspan scope span start style title type valign "
+    "width".split()
+)
 STYLES = (
     "background-color color font-family font-size font-style font-weight margin max-width min-width padding text-align "
     "text-decoration vertical-align white-space width".split()

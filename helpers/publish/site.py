@@ -9,13 +9,21 @@ import tempfile
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 from bs4 import BeautifulSoup
 from docutils import nodes
+from latex2mathml.converter import convert_to_element
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import TextLexer, get_lexer_by_name
+from pygments.util import ClassNotFound
 from sphinx.addnodes import toctree
+from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
 from sphinx.parsers import Parser
 
 from helpers.publish.chapters import ASSETS, MARK, SUBTITLE, TITLE, Chapter, Code, Float, ReportError, first_line
@@ -27,6 +35,9 @@ POLICY = (
     "default-src 'none'; script-src 'self' file: {}; style-src 'self' file: 'unsafe-inline'; "
     "img-src 'self' file: data:; font-src 'self' file:; form-action 'self' file:; base-uri 'none'"
 )
+
+
+SCROLL = {"class": "scroll", "tabindex": "0"}  # focusable, so that what is wide scrolls by keyboard too
 
 
 class Site(Writer):
@@ -51,8 +62,9 @@ class Site(Writer):
         return Path("files", name).as_posix()
 
     def math(self, formula: str, display: bool) -> str:
-        shown = mathml(formula, "block" if display else "inline")
-        return f'<span class="scroll" tabindex="0">{shown}</span>' if display else shown
+        if not display:
+            return mathml(formula, "inline")
+        return f'<span class="scroll" tabindex="0">{mathml(formula, "block")}</span>'
 
     def prose(self, text: BeautifulSoup) -> BeautifulSoup:
         for table in text("table"):
@@ -84,28 +96,14 @@ class Site(Writer):
         about = f"{SUBTITLE}."
         if printed.exists():
             about += f" {_link(self.to_file(printed, Path('report.pdf')), 'To print (PDF)')}"
-        chapters = self.chapters.values()
-        parts = [
-            self.page(each, [block for block in each.blocks if "landing" in block.tags and not _is_fold(block)])
-            for each in chapters
-        ]
-        shown = parsed("\n".join(parts))
-        for title in shown("h1"):
-            title.extract()
-        lines = [f"<li>{_numbered(each)}{_link(self.to_place(each, ''), each.title)}</li>" for each in chapters]
+        lines, shown = [], ""
+        for chapter in self.chapters.values():
+            shown += self.page(chapter, [b for b in chapter.blocks if "landing" in b.tags and not isinstance(b, Code)])
+            number = f'<span class="number">{chapter.number}</span>'
+            lines.append(f"<li>{number}{_link(self.to_place(chapter, ''), chapter.title)}</li>")
+        shown = re.sub("<h1.*?</h1>", "", shown, flags=re.DOTALL)
         listed = f'<h2 id="chapters">Chapters</h2><ul class="chapters">{"".join(lines)}</ul>'
         return f'<h1 id="report">{TITLE}</h1><p class="about">{about}</p>{shown}{listed}'
-
-
-SCROLL = {"class": "scroll", "tabindex": "0"}  # focusable, so that a wide table scrolls by keyboard too
-
-
-def _is_fold(block) -> bool:
-    return isinstance(block, Code) and block.folded
-
-
-def _numbered(chapter: Chapter) -> str:
-    return f'<span class="number">{chapter.number}</span>'
 
 
 def _link(target: str, words: str) -> str:
@@ -114,11 +112,6 @@ def _link(target: str, words: str) -> str:
 
 def highlighted(code: str, language: str) -> str:
     """Code as HTML, in colours where its language is known."""
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import TextLexer, get_lexer_by_name
-    from pygments.util import ClassNotFound
-
     try:
         lexer = get_lexer_by_name(language)
     except ClassNotFound:
@@ -129,8 +122,6 @@ def highlighted(code: str, language: str) -> str:
 @cache
 def mathml(formula: str, display: str) -> str:
     """A formula as MathML. Raises ReportError if it is none."""
-    from latex2mathml.converter import convert_to_element
-
     try:
         text = ElementTree.tostring(convert_to_element(formula, display=display), encoding="unicode")
     except Exception as error:  # the converter has no common error of its own
@@ -147,18 +138,16 @@ def html(chapters: list[Chapter], output: Path, sources: Path) -> Path:
     """
     target = output / "html"
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        site = Site(chapters, sources, folder / "pages")
+        site = Site(chapters, sources, Path(temporary))
         pages = {chapter.page: site.chapter_page(chapter) for chapter in chapters}
         pages["index"] = site.landing(output / "report.pdf")
         for name, page in pages.items():
             (site.folder / f"{name}.page").write_text(page, encoding="utf-8")
-        _sphinx(site.folder, folder / "html", [chapter.page for chapter in chapters])
+        _sphinx(site.folder, target, [chapter.page for chapter in chapters])
         for name in ("files", "images"):
-            shutil.copytree(site.folder / name, folder / "html" / name)
-        for page in (folder / "html").glob("*.html"):
-            page.write_text(_guarded(page.read_text(encoding="utf-8")), encoding="utf-8")
-        shutil.copytree(folder / "html", target)
+            shutil.copytree(site.folder / name, target / name)
+    for page in target.glob("*.html"):
+        page.write_text(_guarded(page.read_text(encoding="utf-8")), encoding="utf-8")
     return target / "index.html"
 
 
@@ -179,11 +168,6 @@ def _hash(script: str) -> str:
 
 
 def _sphinx(source: Path, target: Path, pages: list[str]) -> None:
-    from io import StringIO
-
-    from sphinx.application import Sphinx
-    from sphinx.errors import SphinxError
-
     warnings = StringIO()
     options = CONFIGURATION | {"html_context": {"default_mode": "auto"}, "report_pages": pages}
     try:
