@@ -148,12 +148,11 @@ def read(notebooks: Iterable[Path]) -> list[Chapter]:
     repeated = [label for label, n in Counter(f.label for f in floats(chapters)).items() if n > 1]
     if repeated:
         raise ReportError(f"two tables or figures have the label {repeated[0]!r}: give each its own")
-    pages: dict[str, Path] = {name: Path() for name in RESERVED}
+    taken = dict.fromkeys(RESERVED, "one that every site has")
     for chapter in chapters:
-        other = pages.setdefault(chapter.page.casefold(), chapter.path)
-        if other is not chapter.path:
-            taken = f"that of {other.name}" if other.name else "one that every site has"
-            raise ReportError(f"{chapter.path.name}: its page would be {chapter.page}.html, {taken}: rename it")
+        if other := taken.get(chapter.page.casefold()):
+            raise ReportError(f"{chapter.path.name}: its page would be {chapter.page}.html, {other}: rename it")
+        taken[chapter.page.casefold()] = f"that of {chapter.path.name}"
     return chapters
 
 
