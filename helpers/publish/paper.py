@@ -12,7 +12,7 @@ from pathlib import Path
 from bs4 import BeautifulSoup
 
 from helpers.publish.chapters import ASSETS, MARK, SUBTITLE, TITLE, Chapter, Code, Float, ReportError, first_line
-from helpers.publish.markup import parsed, safe
+from helpers.publish.markup import parsed
 from helpers.publish.writer import Writer
 
 FONTS = ("Libertinus Serif", "New Computer Modern Math", "DejaVu Sans Mono")  # what Typst brings along
@@ -53,7 +53,7 @@ class Paper(Writer):
         return self._float(block, "image", _typst(f"#picture({_string(self.picture(block))}, {_string(block.alt)})"))
 
     def table(self, block: Float) -> str:
-        return self._float(block, "table", str(self.prose(safe(block.html, self, dollars=True))))
+        return self._float(block, "table", self.shown(block.html, dollars=True))
 
     def _float(self, block: Float, kind: str, body: str) -> str:
         opening, end = _typst(f"#figure(kind: {kind}, caption: inline["), _typst(f"]) <{block.label}>")

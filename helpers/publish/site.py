@@ -27,7 +27,7 @@ from sphinx.errors import SphinxError
 from sphinx.parsers import Parser
 
 from helpers.publish.chapters import ASSETS, MARK, SUBTITLE, TITLE, Chapter, Code, Float, ReportError, first_line
-from helpers.publish.markup import HEADINGS, parsed, safe
+from helpers.publish.markup import HEADINGS, parsed
 from helpers.publish.writer import Writer
 
 # What a page may do; {} are the theme's own scripts, by their hashes.
@@ -83,7 +83,7 @@ class Site(Writer):
         return f'<figure id="{block.label}">{image}<figcaption>{self.caption(block)}</figcaption></figure>'
 
     def table(self, block: Float) -> str:
-        shown = self.prose(safe(block.html, self, dollars=True))
+        shown = self.shown(block.html, dollars=True)
         return f'<figure id="{block.label}"><figcaption>{self.caption(block)}</figcaption>{shown}</figure>'
 
     def chapter_page(self, chapter: Chapter) -> str:

@@ -56,10 +56,14 @@ class Writer:
     def block(self, block: Block) -> str:
         if isinstance(block, Prose):
             self.attached = block.images
-            return str(self.prose(safe(block.html, self, block.dollars)))
+            return self.shown(block.html, block.dollars)
         if isinstance(block, Code):
             return self.code(block)
         return self.figure(block) if block.kind == "Figure" else self.table(block)
+
+    def shown(self, page: str, dollars: bool = False) -> str:
+        """HTML of a notebook, made safe; see `markup.safe`."""
+        return str(self.prose(safe(page, self, dollars)))
 
     def prose(self, text: BeautifulSoup) -> BeautifulSoup:
         """Text as this kind of page has it."""
