@@ -29,8 +29,8 @@ def pictures(chapters: Iterable[Chapter], output: Path) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for chapter in chapters:
-        for figure in floats([chapter], "Figure"):
-            if figure.label.startswith("fig-") and "nbval-ignore-output" not in figure.tags:
+        for figure in floats([chapter]):
+            if figure.kind == "Figure" and figure.label.startswith("fig-") and "nbval-ignore-output" not in figure.tags:
                 stem = f"{chapter.path.stem.split('_')[0]}-{figure.label.removeprefix('fig-')}"
                 for suffix, content in figure.images.items():
                     written.append(output / f"{stem}{suffix}")

@@ -67,6 +67,8 @@ async def _execute(sources: list[tuple[Path, Any]], output: Path, jobs: int) -> 
 
 
 async def _run(notebook, source: Path, threads: int, bar) -> None:
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellControlSignal
 
@@ -79,9 +81,9 @@ async def _run(notebook, source: Path, threads: int, bar) -> None:
 
     client = NotebookClient(
         notebook,
+        # Of this interpreter: in folders of kernels, "python3" may be another installation's.
+        km=AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[])),
         timeout=None,
-        kernel_name="python3",
-        kernel_manager_class=_own_kernel(),
         resources={"metadata": {"path": source.parent}},
         extra_arguments=["--log-level=ERROR"],  # else the kernel's own warnings tear the progress bar
         shutdown_kernel="immediate",  # asked politely, a busy kernel answers with a traceback
@@ -89,31 +91,12 @@ async def _run(notebook, source: Path, threads: int, bar) -> None:
     )
     try:
         # More threads than cores wait for each other, and spin while they do.
-        await client.async_execute(env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        await client.async_execute(cleanup_kc=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     except (CellControlSignal, RuntimeError) as error:  # of a cell; of a kernel that died, or did not start
         if asyncio.current_task().cancelling():  # nbclient takes it for the death of the kernel
             raise asyncio.CancelledError from None
         where = f"{source.name}, cell {place}" if place else source.name
-        raise ReportError(f"{where}: {_reason(error)}") from None
+        reason = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
+        raise ReportError(f"{where}: {first_line(reason.strip().splitlines()[-1])}") from None
     finally:
         atexit.unregister(client._cleanup_kernel)  # which would ask, at the end, for a kernel that did not start
-
-
-def _own_kernel() -> type:
-    """Kernels of this interpreter: in folders of kernels, "python3" may be another installation's."""
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
-
-    class OwnKernel(AsyncKernelManager):
-        @default("kernel_spec_manager")
-        def _kernel_spec_manager_default(self) -> KernelSpecManager:
-            return KernelSpecManager(kernel_dirs=[])
-
-    return OwnKernel
-
-
-def _reason(error: Exception) -> str:
-    """The last line of what a cell, or its kernel, died of."""
-    text = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
-    return first_line("\n".join(reversed(text.strip().splitlines())))

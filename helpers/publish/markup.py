@@ -1,16 +1,16 @@
-"""Markdown and HTML of notebooks, read by a parser and made safe, as tokens that both site and paper render. Nothing of
-it may run, load from elsewhere, or reach a renderer as anything but text, links, images, formulas and formatting."""
+"""Markdown of notebooks as HTML, and HTML made safe: what is left is text, links, images, formulas and formatting.
+Nothing of it may run, or load from elsewhere.
+"""
 
-import html
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from typing import Protocol
 
 from bleach.css_sanitizer import CSSSanitizer
+from bleach.html5lib_shim import Filter
+from bleach.sanitizer import Cleaner
+from bs4 import BeautifulSoup, Tag
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
-from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 TAGS = frozenset(
@@ -18,102 +18,46 @@ TAGS = frozenset(
     "h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s samp section small span strike strong sub summary sup table "
     "tbody td tfoot th thead tr tt u ul var wbr".split()
 )
-ATTRIBUTES = frozenset(
-    "align class colspan dir height lang open reversed rowspan scope span start title type valign width".split()
+SILENT = frozenset(("script", "style", "template"))  # shown by nobody, content included
+ATTRIBUTES = list(
+    "align class colspan dir height id lang open reversed rowspan scope span start style title type valign "
+    "width".split()
 )
-VOID = ("br", "col", "hr", "img", "wbr")
-SILENT = ("script", "style", "template")  # shown by nobody, content included
-STYLES = CSSSanitizer(
+STYLES = (
     "background-color color font-family font-size font-style font-weight margin max-width min-width padding text-align "
     "text-decoration vertical-align white-space width".split()
 )
+SCHEMES = ("attachment", "data", "file", "ftp", "http", "https", "mailto")  # of which `Places` refuses some by name
 FORMULA = re.compile(r"\$([^$\n]+)\$")
+HEADINGS = re.compile("h[1-6]")
 
 
-class Markup(Protocol):
-    """What site and paper do differently: where things are, and how a formula is written in HTML."""
+class Places(Protocol):
+    """What site and paper do differently: where things are, and how a formula is written."""
 
     def target(self, address: str) -> str: ...
     def image(self, address: str) -> str | None: ...  # None: it is elsewhere
     def anchor(self, name: str) -> str: ...
     def cited(self, address: str, words: str) -> str: ...
-    def math(self, formula: str) -> str: ...  # raises ReportError for what is none
+    def math(self, formula: str, display: bool) -> str: ...  # raises ReportError for what is none
 
 
-class _Parser(MarkdownIt):
-    def validateLink(self, url: str) -> bool:
-        return super().validateLink(url) or url.lower().startswith("data:image/")
+# -------------------------------------------------------------------------------- Markdown
 
 
-def _dashes(state: StateCore) -> None:
-    """Hyphens and dots as Pandoc and Sphinx set them; what is escaped or code stays as it is."""
-    for block in state.tokens:
-        for before, token in zip([None, *(block.children or [])], block.children or []):
-            if token.type == "text" and not (before and before.info == "auto"):
-                text = token.content.replace("---", "—").replace("--", "–")
-                token.content = text.replace("...", "…")
+def markdown(text: str) -> str:
+    """The HTML of a Markdown text; a formula is `<code class="formula">`, or "formula display"."""
+    return PARSER.render(text)
 
 
-def script(formula: str, display: bool = False) -> str:
-    """A formula as HTML has it where Pandoc reads it."""
-    mode = "; mode=display" if display else ""
-    return f'<script type="math/tex{mode}">{formula.replace("</", "< /")}</script>'
+def line(text: str) -> str:
+    """The HTML of one line of Markdown."""
+    return PARSER.renderInline(text)
 
 
-def _formula(renderer, tokens: list[Token], place: int, options, env) -> str:
-    shown = script(tokens[place].content, display=tokens[place].type != "math_inline")
-    return f"<p>{shown}</p>" if tokens[place].block else shown
-
-
-def _parser() -> MarkdownIt:
-    """What Jupyter reads as Markdown: CommonMark with tables, strikethrough and formulas."""
-    parser = _Parser("commonmark", {"typographer": True}).enable(["table", "strikethrough", "smartquotes"])
-    parser.use(dollarmath_plugin, allow_labels=False, double_inline=True)
-    parser.core.ruler.before("text_join", "dashes", _dashes)
-    for kind in ("math_inline", "math_inline_double", "math_block"):
-        parser.add_render_rule(kind, _formula)
-    return parser
-
-
-PARSER = _parser()
-
-
-def parse(markdown: str) -> list[Token]:
-    """The blocks of a Markdown text."""
-    return PARSER.parse(markdown)
-
-
-def inline(markdown: str) -> list[Token]:
-    """One line of Markdown, as the only paragraph."""
-    return [Token("paragraph_open", "p", 1), *PARSER.parseInline(markdown), Token("paragraph_close", "p", -1)]
-
-
-def raw(text: str) -> Token:
-    """A piece of HTML of our own."""
-    return Token("html_block", "", 0, content=text)
-
-
-def fence(language: str, text: str) -> Token:
-    return Token("fence", "code", 0, content=text + "\n", info=language, markup="```", block=True)
-
-
-def rendered(tokens: list[Token]) -> str:
-    """Tokens as HTML."""
-    return PARSER.renderer.render(tokens, PARSER.options, {})
-
-
-# -------------------------------------------------------------------------------- what is in it
-
-
-def words(token: Token) -> str:
-    """The text of an inline token, without its marks."""
-    return "".join(words(t) if t.children else t.content for t in token.children or [] if t.type != "html_inline")
-
-
-def plain(markdown: str) -> str:
-    """One line of Markdown or HTML, without its marks."""
-    text = "".join(map(words, PARSER.parseInline(markdown)))
-    return re.sub(r"[$\\{}]", "", text)
+def plain(page: str) -> str:
+    """The text of a piece of HTML, without its marks."""
+    return " ".join(re.sub(r"[$\\{}]", "", parsed(page).get_text()).split())
 
 
 def slug(name: str) -> str:
@@ -121,150 +65,117 @@ def slug(name: str) -> str:
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", name).strip()).lower()
 
 
-def headings(tokens: list[Token]) -> Iterator[str]:
-    """The text of each heading."""
-    return (words(after) for token, after in zip(tokens, tokens[1:]) if token.type == "heading_open")
+def parsed(page: str) -> BeautifulSoup:
+    return BeautifulSoup(page, "html.parser")
 
 
-def anchors(tokens: list[Token]) -> Iterator[str]:
-    """The names of places that pieces of HTML set: `<a id="here">`."""
-    found: list[str] = []
-    for token in tokens:
-        for piece in [token, *(token.children or [])]:
-            if piece.type in ("html_block", "html_inline"):
-                _Names(found).feed(piece.content)
-    return iter(found)
+def places(page: BeautifulSoup) -> list[Tag]:
+    """What links may lead to: headings, and what has a name, as `<a id="here">`."""
+    return page(lambda tag: HEADINGS.fullmatch(tag.name) or tag.get("id") or tag.get("name"))
 
 
-class _Names(HTMLParser):
-    def __init__(self, found: list[str]) -> None:
-        super().__init__()
-        self.found = found
+def name_of(place: Tag) -> str:
+    return plain(str(place)) if HEADINGS.fullmatch(place.name) else place.get("id") or place["name"]
 
-    def handle_starttag(self, tag: str, attributes) -> None:
-        self.found += [value for name, value in attributes if value and (name == "id" or (tag, name) == ("a", "name"))]
+
+def _dashes(state: StateCore) -> None:
+    """Hyphens and dots as a typographer sets them; what is escaped, an address or code stays as it is."""
+    for block in state.tokens:
+        for before, token in zip([None, *(block.children or [])], block.children or []):
+            if token.type == "text" and not (before and before.info == "auto"):
+                text = token.content.replace("---", "—").replace("--", "–")
+                token.content = text.replace("...", "…")
+
+
+def _formula(self, tokens, place: int, options, env) -> str:
+    display = tokens[place].type != "math_inline"
+    shown = Tag(name="code", attrs={"class": "formula display" if display else "formula"})
+    shown.string = tokens[place].content
+    return f"<p>{shown}</p>" if tokens[place].block else str(shown)
+
+
+def _parser() -> MarkdownIt:
+    """What Jupyter reads as Markdown: CommonMark with tables, strikethrough and formulas."""
+    parser = MarkdownIt("commonmark", {"typographer": True}).enable(["table", "strikethrough", "smartquotes"])
+    parser.use(dollarmath_plugin, allow_labels=False, double_inline=True)
+    parser.core.ruler.before("text_join", "dashes", _dashes)
+    for kind in ("math_inline", "math_inline_double", "math_block"):
+        parser.add_render_rule(kind, _formula)
+    known = parser.validateLink
+    parser.validateLink = lambda url: known(url) or url.lower().startswith("data:image/")
+    return parser
+
+
+PARSER = _parser()
 
 
 # -------------------------------------------------------------------------------- made safe
 
 
-def safe(tokens: list[Token], to: Markup) -> list[Token]:
-    """The same with links, images and pieces of HTML as `to` wants them; the tokens given stay as they were."""
-    return [_safe(token, to) for token in tokens]
+class _Silenced(Filter):
+    """Leaves out the tags that nobody shows, with all that is in them."""
+
+    def __iter__(self):
+        depth = 0
+        for token in super().__iter__():
+            if token.get("name") in SILENT:
+                depth += {"StartTag": 1, "EndTag": -1}.get(token["type"], 0)
+            elif depth <= 0:
+                yield token
 
 
-def _safe(token: Token, to: Markup) -> Token:
-    if token.type == "inline":
-        return token.copy(children=list(_inline(token.children or [], to)))
-    if token.type == "html_block":
-        return raw(cleaned(token.content, to))
-    if token.type == "fence":  # a name in braces would be a directive to Sphinx
-        return token.copy(info="".join(re.findall(r"^[\w+#.-]+", token.info)))
-    if token.type == "math_block":
-        to.math(token.content)
-    return token.copy()
+CLEANER = Cleaner(
+    tags=TAGS | SILENT,
+    attributes={"*": ATTRIBUTES, "a": ["href", "name"], "img": ["src", "alt"]},
+    protocols=SCHEMES,
+    css_sanitizer=CSSSanitizer(STYLES),
+    filters=[_Silenced],
+)
 
 
-def _inline(children: list[Token], to: Markup) -> Iterator[Token]:
-    link = ""  # the address of the link that we are in
-    for token in children:
-        if token.type == "link_open":
-            link = str(token.attrs["href"])
-            title = f' title="{html.escape(str(token.attrs["title"]))}"' if "title" in token.attrs else ""
-            yield _piece(f'<a href="{html.escape(to.target(link))}"{title}>')
-        elif token.type == "link_close":
-            link = ""
-            yield _piece("</a>")
-        elif token.type == "image":
-            yield _piece(_image(str(token.attrs["src"]), words(token), "", to, linked=bool(link)))
-        elif token.type == "html_inline":
-            yield _piece(cleaned(token.content, to))
-        else:
-            if token.type.startswith("math_inline"):
-                to.math(token.content)
-            yield token.copy(content=to.cited(link, token.content) if link else token.content)
-
-
-def _piece(text: str) -> Token:
-    return Token("html_inline", "", 0, content=text)
-
-
-def _image(address: str, alt: str, attributes: str, to: Markup, linked: bool) -> str:
-    """An image; of one that is elsewhere, its words, as a link to it."""
-    alt = html.escape(alt)
-    if path := to.image(address):
-        return f'<img src="{html.escape(path)}" alt="{alt}"{attributes}>'
-    name = alt or html.escape(address.rpartition("/")[2])
-    return name if linked else f'<a href="{html.escape(to.target(address))}">{name}</a>'
-
-
-def cleaned(page: str, to: Markup, formulas: bool = False) -> str:
-    """A piece of HTML in which nothing runs: known tags and attributes, the rest as the text that it is.
-
-    `formulas`: whether $...$ is one, as it is in Jupyter.
+def safe(page: str, to: Places, dollars: bool = False) -> BeautifulSoup:
+    """A piece of HTML with known tags and attributes only, other tags as the text that they are, each link, image and
+    formula as `to` wants it. `dollars`: whether $...$ is a formula, as it is to Jupyter in HTML.
     """
-    cleaner = _Cleaner(to, formulas)
-    cleaner.feed(page)
-    cleaner.close()
-    # A head without words is read out as one: a corner of the table, no head.
-    return re.sub(r"<th([^>]*)>\s*</th>", r"<td\1></td>", "".join(cleaner.out))
+    soup = parsed(CLEANER.clean(page))
+    if dollars:
+        _mark_formulas(soup)
+    for place in places(soup):
+        place["id"] = to.anchor(name_of(place))
+        place.attrs.pop("name", None)
+    for link in soup("a", href=True):
+        if (words := link.get_text()) != (cited := to.cited(link["href"], words)):
+            link.string = cited
+        link["href"] = to.target(link["href"])
+    for image in soup("img"):
+        _place(image, to)
+    for formula in soup.select("code.formula"):
+        formula.replace_with(parsed(to.math(formula.get_text(), "display" in formula["class"])))
+    for head in soup("th"):  # one without words is read out as one: a corner of the table, no head
+        head.name = "th" if head.get_text(strip=True) else "td"
+    return soup
 
 
-class _Cleaner(HTMLParser):
-    """Writes anew what it reads, so that a browser can't read it otherwise."""
+def _mark_formulas(soup: BeautifulSoup) -> None:
+    for text in soup.find_all(string=FORMULA):
+        if not text.find_parent(["code", "pre"]):
+            pieces = FORMULA.split(text)
+            for number, piece in enumerate(pieces):
+                formula = Tag(name="code", attrs={"class": ["formula"]})
+                formula.string = piece
+                text.insert_before(formula if number % 2 else piece)
+            text.extract()
 
-    def __init__(self, to: Markup, formulas: bool) -> None:
-        super().__init__()
-        self.to, self.formulas, self.out = to, formulas, []
-        self.open: list[str] = []  # of the tags in which text means something else
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if tag in SILENT or tag in ("a", "code", "pre"):
-            self.open.append(tag)
-        if tag in SILENT or self._silent():
-            return
-        if tag not in TAGS:
-            self.out.append(html.escape(self.get_starttag_text() or ""))
-            return
-        given = {name: value or "" for name, value in attributes}
-        kept = "".join(f' {name}="{html.escape(value)}"' for name, value in self._kept(tag, given))
-        if tag == "img":
-            self.out.append(_image(given.get("src", ""), given.get("alt", ""), kept, self.to, "a" in self.open))
-        else:
-            self.out.append(f"<{tag}{kept}>")
-
-    def _kept(self, tag: str, given: dict[str, str]) -> Iterator[tuple[str, str]]:
-        for name, value in given.items():
-            if name in ATTRIBUTES:
-                yield name, value
-            elif name == "style" and (style := STYLES.sanitize_css(value)):
-                yield name, style
-            elif value and (name == "id" or (tag, name) == ("a", "name")):
-                yield "id", self.to.anchor(value)
-            elif (tag, name) == ("a", "href"):
-                yield name, self.to.target(value)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attributes)  # to a browser the stroke means nothing
-
-    def handle_endtag(self, tag: str) -> None:
-        silent = self._silent()
-        if tag in self.open:
-            self.open.remove(tag)
-        if silent or tag in SILENT or tag in VOID:
-            return
-        self.out.append(f"</{tag}>" if tag in TAGS else html.escape(f"</{tag}>"))
-
-    def handle_data(self, data: str) -> None:
-        if self._silent():
-            return
-        if not self.formulas or "code" in self.open or "pre" in self.open:
-            self.out.append(html.escape(data, quote=False))
-            return
-        parts = FORMULA.split(data)
-        parts[::2] = [html.escape(part, quote=False) for part in parts[::2]]
-        parts[1::2] = [self.to.math(part) for part in parts[1::2]]
-        self.out += parts
-
-    def _silent(self) -> bool:
-        return any(tag in SILENT for tag in self.open)
+def _place(image: Tag, to: Places) -> None:
+    """An image where the pages find it; of one that is elsewhere, its words, as a link to it."""
+    address = image.get("src", "")
+    if path := to.image(address):
+        image["src"], image["alt"] = path, image.get("alt", "")
+        return
+    words = image.get("alt") or address.rpartition("/")[2]
+    if not image.find_parent("a"):
+        link = Tag(name="a", attrs={"href": to.target(address)})
+        link.string = words
+        words = link
+    image.replace_with(words)

@@ -1,5 +1,4 @@
-"""The printed report: HTML of the chapters, set by Typst. It never shows code, what is folded, or a table cut
-at the margin."""
+"""The printed report: HTML of the chapters, set by Typst. It never shows what is folded, or a table that is cut."""
 
 import html as markup
 import os
@@ -7,97 +6,63 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from markdown_it.token import Token
+from bs4 import BeautifulSoup
 
-from helpers.publish.chapters import (
-    ASSETS,
-    MARK,
-    SUBTITLE,
-    TITLE,
-    Chapter,
-    Code,
-    Float,
-    ReportError,
-    Writer,
-    first_line,
-    floats,
-)
-from helpers.publish.markup import cleaned, fence, inline, parse, raw, rendered, safe, script, words
+from helpers.publish.chapters import ASSETS, MARK, SUBTITLE, TITLE, Chapter, Code, Float, ReportError, first_line
+from helpers.publish.markup import parsed
+from helpers.publish.writer import Writer
 
 FONTS = ("Libertinus Serif", "New Computer Modern Math", "DejaVu Sans Mono")  # what Typst brings along
 
 
 class Paper(Writer):
-    """For Pandoc and Typst: HTML with pieces of Typst around tables and figures; no code."""
+    """For Pandoc: HTML with pieces of Typst around tables and figures; links to files start from `output`."""
 
-    output = Path()  # the folder of the PDF, which its links to files start from
+    def __init__(self, chapters: list[Chapter], sources: Path, folder: Path, output: Path) -> None:
+        super().__init__(chapters, sources, folder)
+        self.output = output
 
     def to_float(self, label: str) -> str:
         return f"#{label}"
 
     def to_place(self, chapter: Chapter, name: str) -> str:
-        return f"#{chapter.anchor(name)}"
+        return f"#{chapter.anchor(name or chapter.title)}"
 
     def to_file(self, file: Path, name: Path) -> str:
         return Path(os.path.relpath(file, self.output.resolve())).as_posix()
 
-    def math(self, formula: str) -> str:
-        return script(formula)
+    def math(self, formula: str, display: bool) -> str:
+        kind = "math/tex; mode=display" if display else "math/tex"
+        return f'<script type="{kind}">{formula.replace("</", "< /")}</script>'
 
-    def text(self, tokens: list[Token]) -> list[Token]:
-        found = list(_unfolded(super().text(tokens)))
-        for token, after in zip(found, found[1:]):
-            if token.type == "heading_open":
-                name = words(after)
-                token.attrs["id"] = self.anchor("" if name == self.chapter.title else name)
-        return found
+    def prose(self, text: BeautifulSoup) -> BeautifulSoup:
+        for fold in text("details"):
+            fold.extract()
+        for table in text("table"):
+            table.insert_before(parsed(_typst("#fitted([")))
+            table.insert_after(parsed(_typst("])")))
+        return super().prose(text)
 
-    def code(self, block: Code) -> list[Token]:
-        return [fence("", block.text)] if block.shown else []
+    def code(self, block: Code) -> str:
+        return "" if block.folded else f"<pre><code>{markup.escape(block.text)}</code></pre>"
 
-    def shown(self, page: str) -> list[Token]:
-        page = re.sub("<details.*?</details>", "", cleaned(page, self, formulas=True), flags=re.DOTALL)
-        return [_typst("#fitted(["), raw(page), _typst("])")]
+    def figure(self, block: Float) -> str:
+        return self._float(block, "image", _typst(f"#picture({_string(self.picture(block))}, {_string(block.alt)})"))
 
-    def figure(self, block: Float) -> list[Token]:
-        body = f"picture({_string(self.picture(block))}, {_string(block.alt)})"
-        return [_typst(f"#figure({body}, caption: inline["), *self.caption(block), _typst(f"]) <{block.label}>")]
+    def table(self, block: Float) -> str:
+        return self._float(block, "table", self.shown(block.html, dollars=True))
 
-    def table(self, block: Float) -> list[Token]:
-        content = [*self.caption(block), _typst("], fitted(["), *safe(parse(block.body), self)]
-        return [_typst("#figure(kind: table, caption: inline["), *content, _typst(f"])) <{block.label}>")]
-
-    def caption(self, block: Float) -> list[Token]:
-        """The caption, of which the lists of tables and figures show the first sentence alone."""
-        first, *rest = re.split(r"(?<=\.) (?=[A-Z])", block.caption, maxsplit=1)
-        opening, shown, closing = safe(inline(f"**{block.name}.** {first}"), self)
-        for more in rest:
-            _, beyond, _ = safe(inline(more), self)
-            shown.children += [_piece("#beyond[ "), *beyond.children, _piece("]")]
-        return [opening, shown, closing]
+    def _float(self, block: Float, kind: str, body: str) -> str:
+        opening, end = _typst(f"#figure(kind: {kind}, caption: inline["), _typst(f"]) <{block.label}>")
+        return f"{opening}<p>{self.caption(block)}</p>{_typst('], [')}{body}{end}"
 
 
-def _unfolded(tokens: list[Token]) -> Iterator[Token]:
-    """What is there to be read without unfolding anything."""
-    depth = 0
-    for token in tokens:
-        within = depth
-        if token.type == "html_block":
-            depth += token.content.count("<details") - token.content.count("</details>")
-        if not within and not depth and "<details" not in token.content:
-            yield token
-
-
-def _typst(text: str) -> Token:
+def _typst(text: str) -> str:
     # The attribute makes it Typst (assets/raw.lua), and nothing of a notebook's may have it (markup.ATTRIBUTES).
-    return raw(f'<pre data-typst="block"><code>{markup.escape(text)}</code></pre>\n')
-
-
-def _piece(text: str) -> Token:
-    return Token("html_inline", "", 0, content=f'<code data-typst="inline">{markup.escape(text)}</code>')
+    return f'<pre data-typst="block"><code>{markup.escape(text)}</code></pre>\n'
 
 
 def _string(text: str) -> str:
@@ -106,17 +71,20 @@ def _string(text: str) -> str:
 
 
 def pdf(chapters: list[Chapter], output: Path, sources: Path, target: Path | None = None) -> Path:
-    """Prints notebooks; gives `output/report.pdf`. Relative links start from `sources`, and lead from `target`."""
+    """Writes the printed report of notebooks; gives `output/report.pdf`.
+
+    Relative links start from `sources`; those of the PDF from `target`, where it is put in the end.
+    """
     import typst
 
-    output.mkdir(parents=True, exist_ok=True)
     printed = output / "report.pdf"
     with tempfile.TemporaryDirectory() as temporary:
-        paper = Paper(chapters, sources, Path(temporary))
-        paper.output = target or output
+        paper = Paper(chapters, sources, Path(temporary), target or output)
         main = paper.folder / "main.typ"
-        text = _typeset(rendered(paper.page(chapter)) for chapter in chapters)
-        main.write_text(_front(chapters) + text, encoding="utf-8")
+        # Figures that are left over at its end stay in a chapter.
+        text = _typeset("".join(paper.page(chapter) + _typst("#place.flush()") for chapter in chapters))
+        names = f'title: "{TITLE}", subtitle: "{SUBTITLE}", mark: "{MARK}"'
+        main.write_text(f'#import "report.typ": *\n#show: report.with({names})\n\n{text}', encoding="utf-8")
         shutil.copyfile(ASSETS / "report.typ", paper.folder / "report.typ")
         try:
             typst.compile(main, output=printed, root=paper.folder)
@@ -127,13 +95,8 @@ def pdf(chapters: list[Chapter], output: Path, sources: Path, target: Path | Non
     return printed
 
 
-def _front(chapters: list[Chapter]) -> str:
-    counts = " and ".join(f"{len(floats(chapters, kind))} {kind.lower()}s" for kind in ("Table", "Figure"))
-    names = f'title: "{TITLE}", subtitle: "{SUBTITLE}", note: "{len(chapters)} chapters, {counts}", mark: "{MARK}"'
-    return f'#import "report.typ": *\n#show: report.with({names})\n\n'
-
-
-def _typeset(pages: Iterable[str]) -> str:
+def _typeset(page: str) -> str:
+    """HTML as Typst."""
     import pypandoc
 
     # Columns: Pandoc would give a table with long lines fixed widths; Typst finds better ones.
@@ -143,7 +106,7 @@ def _typeset(pages: Iterable[str]) -> str:
         "--syntax-highlighting=none",
         f"--lua-filter={ASSETS / 'raw.lua'}",
     ]
-    text = pypandoc.convert_text("\n\n".join(pages), "typst", format="html-auto_identifiers", extra_args=options)
+    text = pypandoc.convert_text(page, "typst", format="html-auto_identifiers", extra_args=options)
     # A cell that begins with "+ " or "- " would be a list to Typst.
     return re.sub(r"(?<=\[)(?=[-+/=] )", r"\\", text)
 

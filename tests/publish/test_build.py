@@ -28,8 +28,9 @@ def table(head, rows, caption):
     """A table as our notebooks show it: HTML with <caption>, Markdown with a caption line."""
     line = "| {} |".format
     lines = [head, ["--:"] * len(head), *rows]
-    cells = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in [head, *rows])
-    page = f"<table><caption>{caption}</caption>{cells}</table>"
+    cells = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
+    names = "".join(f"<th>{c}</th>" for c in head)
+    page = f"<table><caption>{caption}</caption><thead><tr>{names}</tr></thead><tbody>{cells}</tbody></table>"
     text = "\n".join(line(" | ".join(row)) for row in lines)
     return result(html=page + RECORD, md=f"{text}\n\n: {caption}", plain="Table")
 
@@ -57,8 +58,10 @@ def folder(tmp_path_factory):
         new_markdown_cell(
             "# First chapter\n\nSee [Figure](#fig-far), [the runs](#tab-long), [next](02_second.ipynb), "
             "[record](../results/run.json); not `[Table](#none)`.\n\n"
-            "$$\\beta = \\frac{1}{2}\\|g\\|_2$$ and $x_1$."
+            "$$\\beta = \\frac{1}{2}\\|g\\|_2$$ and $x_1$.\n\n## Its part"
         ),
+        code("shared_with_all = 1", tags=["show-input"]),
+        code("first_of_the_source = 1"),
         code("secret_of_the_source = 1", new_output("stream", name="stderr", text="9%|bar")),
         code("print()", new_output("stream", name="stdout", text="old\rprinted words")),
         code("wide", wide),
@@ -72,6 +75,7 @@ def folder(tmp_path_factory):
             result(svg=SVG.format(50), plain="Figure"),
             caption="Far. Beyond, [next](02_second.ipynb).",
             label="fig-far",
+            tags=["landing"],
         ),
         code("reading", result(md="The loss is **0.512**, see [Table](#tab-long).", plain="<Markdown>")),
         code("long", long, label="tab-long"),
@@ -123,9 +127,34 @@ def test_a_record_is_one_click_away(folder, page):
 
 
 def test_code_is_folded_on_the_site_and_left_out_in_print(page, printed):
-    folded = re.findall(r"<details>.*?</details>", page("01_first"), re.DOTALL)
+    folded = re.findall(r"<details class=.code.>.*?</details>", page("01_first"), re.DOTALL)
     assert "secret_of_the_source" in "".join(folded)
     assert "secret_of_the_source" not in printed
+
+
+def test_code_that_teaches_is_open_in_both(page, printed):
+    open_code = re.sub(r"<details.*?</details>", "", page("01_first"), flags=re.DOTALL)
+    assert "shared_with_all" in open_code and "secret_of_the_source" not in open_code
+    assert "shared_with_all = 1" in printed
+
+
+def test_cells_that_show_nothing_share_the_fold_of_the_next(page):
+    [fold] = re.findall(r"<details(?:(?!</details>).)*secret_of_the_source.*?</details>", page("01_first"), re.DOTALL)
+    assert "first_of_the_source" in fold
+
+
+def test_the_first_page_shows_what_is_tagged_for_it_and_the_chapters(page):
+    index = text_of(page("index").partition("<article")[2].partition("</article>")[0])
+    assert re.search(r"What makes a CNN learn\?.*Figure 2\. Far\..*Chapters.*1First chapter.*2Second chapter", index)
+    assert "Sixty rows" not in index and "Second chapter It is" not in index
+
+
+def test_the_sidebar_numbers_the_chapters_and_has_the_sections_of_this_one(page):
+    def sidebar(name):
+        return page(name).partition('class="chapter-nav"')[2].partition("</nav>")[0]
+
+    assert "1. First chapter" in sidebar("01_first") and "2. Second chapter" in sidebar("01_first")
+    assert "Its part" in sidebar("01_first") and "Its part" not in sidebar("02_second")
 
 
 def test_outputs(page, printed):
@@ -152,17 +181,9 @@ def test_the_site_loads_nothing_from_elsewhere(folder):
 def test_the_pdf_has_contents_page_numbers_and_whole_tables(printed):
     pages = printed.split("\f")
     assert chapters.TITLE in pages[0]
-    assert re.search(r"Second chapter[\s.\u2060]+4", pages[1])
-    assert pages[2].split()[-1] == "3"
-    assert "2 tables and 2 figures" in " ".join(pages[0].split())
+    assert re.search(r"2\. Second chapter[\s.\u2060]+4", pages[1])
+    assert pages[2].split()[-1] == "3" and "1. First chapter" in pages[2]
     assert len(re.findall(r"run +loss", printed)) == 2  # the head again on the table's second page
-
-
-def test_the_list_of_figures_has_the_first_sentence_of_a_caption(page, printed):
-    contents = printed.split("\f")[1]
-    assert "Figure 2. Far." in contents and "Beyond" not in contents
-    assert printed.count("Figure 2. Far. Beyond, next.") == 1
-    assert "Figure 2. Far. Beyond, next." in text_of(page("02_second"))
 
 
 def test_no_word_of_the_pdf_lies_outside_the_margins(folder, printed):
@@ -302,7 +323,7 @@ def test_mistakes_are_named(cells, message, tmp_path):
 
 def test_a_cell_that_begins_with_a_plus_stays_text():
     table = "<table><tr><th>row</th></tr><tr><td>+ κ 20</td></tr></table>"
-    assert "[\\+ κ 20]" in paper._typeset([table])
+    assert "[\\+ κ 20]" in paper._typeset(table)
 
 
 def test_no_notebooks(tmp_path):

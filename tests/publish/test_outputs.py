@@ -33,7 +33,7 @@ def blocks(folder, *outputs):
 )
 def test_streams_are_joined_as_a_terminal_shows_them(printed, shown, tmp_path):
     [block] = blocks(tmp_path, *map(stream, printed))
-    assert block == chapters.Code(shown, shown=True, cell=2)
+    assert block == chapters.Code(shown, cell=2)
 
 
 def test_errors_of_a_stream_between_do_not_tear_it(tmp_path):
@@ -72,7 +72,7 @@ def test_rich_outputs_are_shown_on_the_site(report):
     page = (report / "html" / "a.html").read_text()
     assert page.count("<math") == 3 and "<b>six</b>" in page and "<td></td><th>loss</th>" in page
     assert 'src="images/fig-seven.jpg"' in page and (report / "html" / "images" / "fig-seven.jpg").exists()
-    assert "<s>eight</s> “nine” – “ten”" in page and ">--</span>" in page and "…" in page
+    assert "<s>eight</s> “nine” – “ten”" in page and "<code>--</code>" in page and "…" in page
     assert not any(text in page for text in ("&lt;Latex&gt;", "&lt;HTML&gt;", "&lt;JPEG&gt;", "scoped"))
 
 

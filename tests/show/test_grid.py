@@ -33,14 +33,14 @@ def test_markup_in_a_cell_stays_text():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_words_of_a_record_are_shown_as_they_are(text):
-    shown = [token for block in markup.inline(plain_words(text)) for token in block.children or ()]
+    shown = [token for block in markup.PARSER.parseInline(plain_words(text)) for token in block.children or ()]
     assert {token.type for token in shown} == {"text"}
     assert "".join(token.content for token in shown).translate({0x201C: '"', 0x201D: '"'}) == text
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "a\n\n# b", "a\r<b>", "a\x1b[31m"])
 def test_nothing_in_a_caption_or_cell_becomes_markup(text):
-    tokens = markup.parse(Grid(pd.DataFrame({"a": [text]}), f"x ({text}).")._repr_markdown_())
+    tokens = markup.PARSER.parse(Grid(pd.DataFrame({"a": [text]}), f"x ({text}).")._repr_markdown_())
     inline = [each for token in tokens for each in token.children or ()]
     assert {token.type for token in inline} == {"text"} and sum(token.type == "td_open" for token in tokens) == 1
     assert not {"heading_open", "html_block"} & {token.type for token in tokens}
