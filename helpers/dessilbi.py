@@ -2,7 +2,7 @@
 sparse copy of them, which shows what can be pruned. This file imports torch alone, so that it can be copied and used.
 
     from dessilbi import DessiLBI, param_groups
-    optimizer = DessiLBI(param_groups(model), lr=0.1, kappa=1, mu=20)   # then step() as with any optimizer
+    optimizer = DessiLBI(param_groups(model), lr=0.02, kappa=1, mu=20)  # then step() as with any optimizer
     optimizer.gamma(model.conv.weight)        # the sparse copy: filters that are all zero are not needed
 
 With the loss f, rate α (`lr`), damping κ (`kappa`) and coupling ν (`mu`, as the authors' code calls it), a step is
@@ -23,6 +23,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)  # whose weights have a penalty
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)  # whose weights can have one
 BLOCK = 2**18  # numbers: what the passes over a piece of a large weight share stays in a CPU's cache
 
 
@@ -61,15 +63,14 @@ class Penalised(torch.optim.Optimizer):
     """An optimizer whose groups have a `penalty`, and which looks at every value and state that it is given."""
 
     allowed = {  # name: (test, in words)
-        "lr": (lambda v: 0 <= v < math.inf, "a number of at least 0, and finite"),
-        "kappa": (lambda v: 0 < v < math.inf, "a number above 0, and finite"),
+        **dict.fromkeys(("lr", "weight_decay"), (lambda v: 0 <= v < math.inf, "a number of at least 0, and finite")),
+        **dict.fromkeys(("kappa", "eps"), (lambda v: 0 < v < math.inf, "a number above 0, and finite")),
         "mu": (lambda v: v > 0, "a number above 0"),
         "momentum": (lambda v: 0 <= v < 1, "a number of at least 0 and below 1"),
         "dampening": (lambda v: 0 <= v <= 1, "a number between 0 and 1"),
-        "weight_decay": (lambda v: 0 <= v < math.inf, "a number of at least 0, and finite"),
         "betas": (lambda v: len(v) == 2 and all(0 <= beta < 1 for beta in v), "two numbers of at least 0 and below 1"),
-        "eps": (lambda v: 0 < v < math.inf, "a number above 0, and finite"),
         "penalty": (lambda v: v in ("group", "l1", None), 'one of "group", "l1" and None'),
+        **dict.fromkeys(("nesterov", "maximize", "amsgrad", "differentiable"), (lambda v: not v, "False")),
     }
 
     def __init__(self, params, defaults: dict):
@@ -86,7 +87,11 @@ class Penalised(torch.optim.Optimizer):
             warnings.warn("weights of 16 bits are too coarse: keep the weights in float32, and autocast", stacklevel=3)
 
     def add_param_group(self, param_group: dict) -> None:
-        super().add_param_group(param_group)
+        """As any optimizer's; beside parameters with names those without are called by their places."""
+        index, named = len(self.param_groups), "param_names" in (self.param_groups or [{}])[0]
+        super().add_param_group({**({"param_names": None} if named else {}), **param_group})
+        if named and self.param_groups[-1]["param_names"] is None:
+            self.param_groups[-1]["param_names"] = [f"{index}.{i}" for i in range(len(self.param_groups[-1]["params"]))]
         try:
             self._check(self.param_groups[-1])
         except ValueError:
@@ -231,25 +236,35 @@ class DessiLBIAdam(DessiLBI):
                            amsgrad=False, maximize=False)  # fmt: skip
 
 
-def param_groups(model: nn.Module, only=None) -> list[dict]:
-    """A model's parameters by penalty: weights of convolutions "group", linear weights "l1", the rest None.
+def param_groups(model: nn.Module, only=None, *, leave_out=(), linear="l1") -> list[dict]:
+    """A model's parameters, each once and with its name, by penalty; `print(optimizer)` shows which has which.
 
-    `only`: names of the layers to penalise, as in `model.named_modules()`, or one name; all of them if not given.
-    Raises ValueError for a name that is no such layer, or whose weight is computed (`nn.utils.parametrizations`).
+    Weights of convolutions get "group" (a transposed one's groups are its input channels), those of linear layers and
+    attention `linear` ("l1", "group" for whole units, or None), embeddings "group" if `only` has them, the rest None.
+    `only`, `leave_out`: layers, one or several, by type or by name (as in `model.named_modules()`, with what is inside
+    them). What layers share is left out if one is. Raises ValueError for names of no such layer and computed weights.
     """
-    penalties = {nn.Conv1d: "group", nn.Conv2d: "group", nn.Conv3d: "group", nn.Linear: "l1"}
-    layers = {name: (layer.weight, penalty) for name, layer in model.named_modules()
-              for kind, penalty in penalties.items() if isinstance(layer, kind)}  # fmt: skip
-    groups, penalty_of = {"group": [], "l1": [], None: []}, {}
-    for name in layers if only is None else [only] if isinstance(only, str) else only:
-        if name not in layers:
-            raise ValueError(f"{name!r} is no convolution or linear layer of the model: it has {', '.join(layers)}")
-        if not isinstance(layers[name][0], nn.Parameter):
-            raise ValueError(f"the weight of {name!r} is computed from other parameters: name the others in `only`")
-        penalty_of.update([layers[name]])
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, (*LAYERS, *EMBEDDINGS))}
+    only, leave_out = ([each] if isinstance(each, (str, type)) else each for each in (only, leave_out))
+    only, leave_out = (LAYERS, [*leave_out, *EMBEDDINGS]) if only is None else ([*only], [*leave_out])
+    found = {each: {name for name, layer in layers.items() if _is(each, name, layer)} for each in [*only, *leave_out]}
+    if strange := [each for each in found if isinstance(each, str) and not found[each]]:
+        raise ValueError(f"{strange[0]!r} is no convolution or linear layer of the model: it has {', '.join(layers)}")
+    wanted, left = (set().union(*map(found.get, which)) for which in (only, leave_out))
+    penalties, groups = {}, {"group": [], linear: [], None: []}
+    for name in [name for name in layers if name in wanted | left]:
+        weights = [w for key, w in layers[name].named_parameters(recurse=False) if key.endswith("weight")]
+        if not weights and name not in left:
+            raise ValueError(f"the weight of {name!r} is computed from other parameters: name it in `leave_out`")
+        penalty = linear if isinstance(layers[name], LAYERS[1:]) else "group"
+        penalties.update((w, None if name in left else penalties.get(w, penalty)) for w in weights)
     for name, parameter in model.named_parameters():
-        groups[penalty_of.get(parameter)].append((name, parameter))
+        groups[penalties.get(parameter)].append((name, parameter))
     return [{"params": params, "penalty": penalty} for penalty, params in groups.items() if params]
+
+
+def _is(which: str | type, name: str, layer: nn.Module) -> bool:
+    return isinstance(layer, which) if isinstance(which, type) else f"{name}.".startswith(f"{which}.")
 
 
 def as_rows(tensor: Tensor) -> Tensor:

@@ -1004,11 +1004,107 @@ def test_only_some_layers_can_be_penalised():
     assert names_by_penalty(one_name) == groups
 
 
+class Words(nn.Module):
+    """A bit of everything: embedding, attention, convolutions grouped, depthwise and transposed, a tied weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(9, 4)
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8)
+        self.other = nn.MultiheadAttention(4, 2, kdim=3, vdim=5)
+        self.convs = nn.Sequential(nn.Conv1d(4, 8, 1, groups=2), nn.Conv1d(8, 8, 3, groups=8),
+                                   nn.ConvTranspose1d(8, 2, 3))  # fmt: skip
+        self.decode = nn.Linear(4, 9)
+        self.decode.weight = self.embed.weight
+
+
+ATTENTION = ["layer.self_attn.in_proj_weight", "layer.self_attn.out_proj.weight"]
+LINEAR = ["layer.linear1.weight", "layer.linear2.weight"]
+APART = [f"other.{each}_proj_weight" for each in "qkv"] + ["other.out_proj.weight"]
+CONVS = [f"convs.{i}.weight" for i in range(3)]
+
+
+def test_groups_hold_all_kinds_of_weights_each_once():
+    groups = names_by_penalty(dessilbi.param_groups(Words()))
+    assert (groups["group"], groups["l1"]) == (CONVS, [*ATTENTION, *LINEAR, *APART])
+    assert "embed.weight" in groups[None]  # which `decode` shares
+    assert sorted(sum(groups.values(), [])) == sorted(name for name, _ in Words().named_parameters())
+
+
+@pytest.mark.parametrize("options, group, l1", [
+    ({"linear": "group"}, [*ATTENTION, *LINEAR, *APART, *CONVS], None),
+    ({"linear": None}, CONVS, None),
+    ({"leave_out": nn.Linear}, CONVS, [ATTENTION[0], *APART[:3]]),
+    ({"leave_out": ["convs", "layer.linear1", nn.MultiheadAttention, "layer.self_attn.out_proj", "other.out_proj"]},
+     None, LINEAR[1:]),
+    ({"only": "embed"}, ["embed.weight"], None),
+    ({"only": nn.Embedding}, ["embed.weight"], None),
+    ({"only": "decode"}, None, ["embed.weight"]),
+    ({"only": [nn.Conv1d, "embed"], "leave_out": "decode"}, CONVS[:2], None),
+    ({"only": ["layer.self_attn"]}, None, ATTENTION),
+], ids=str)  # fmt: skip
+def test_what_is_penalised_can_be_chosen(options, group, l1):
+    groups = names_by_penalty(dessilbi.param_groups(Words(), **options))
+    assert groups.get("group") == group and groups.get("l1") == l1
+    assert sum(map(len, groups.values())) == len(list(Words().parameters()))
+
+
+def test_a_name_of_no_layer_is_not_left_out_in_silence():
+    for name in ("conv", "convs.7", "layer.norm1"):
+        with pytest.raises(
+            ValueError, match=f"'{name}' is no convolution or linear layer of the model: it has embed, "
+        ):
+            dessilbi.param_groups(Words(), leave_out=name)
+
+
+@BOTH
+def test_a_printed_optimizer_shows_which_parameter_has_which_penalty(kind):
+    lines = [line.strip() for line in repr(kind(dessilbi.param_groups(Words()), lr=0.1)).splitlines()]
+    assert f"param_names: {CONVS}" in lines and lines.count("penalty: group") == 1
+    assert lines.index(f"param_names: {CONVS}") + 1 == lines.index("penalty: group")
+
+
+@BOTH
+def test_all_kinds_of_weights_take_a_step_and_become_sparse(kind):
+    """Transposed convolutions by their input channels, units of linear layers and attention whole."""
+    model = Words()
+    optimizer = kind(dessilbi.param_groups(model, linear="group"), lr=0.1, mu=0.02, kappa=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for _ in range(3):
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        if name in (*CONVS, *ATTENTION):
+            rows = optimizer.gamma(parameter).flatten(1)
+            assert rows.any() and (rows.count_nonzero(1).unique().tolist() in ([0, rows.shape[1]], [rows.shape[1]]))
+
+
+@BOTH
+@pytest.mark.parametrize("params", [
+    lambda p: p, lambda p: [p], lambda p: iter([p]), lambda p: [("extra", p)],
+])  # fmt: skip
+def test_a_group_with_or_without_names_can_be_added_beside_named_ones(kind, params):
+    model, extra = net(), nn.Parameter(double(3, 4))
+    optimizer = make(kind, model)
+    given = {"params": params(extra), "penalty": "l1"}
+    optimizer.add_param_group(given)
+    group = optimizer.param_groups[-1]
+    assert group["params"] == [extra] and group["param_names"] in (["extra"], ["3.0"]) and "lr" not in given
+    extra.grad = torch.ones_like(extra)
+    optimizer.step()
+    again = make(kind, net())
+    again.add_param_group({"params": params(nn.Parameter(double(3, 4))), "penalty": "l1"})
+    again.load_state_dict(optimizer.state_dict())
+    with pytest.raises(TypeError, match="ordered"):
+        optimizer.add_param_group({"params": {nn.Parameter(double(3))}})
+
+
 def test_a_weight_that_is_computed_is_not_passed_over_in_silence():
     model = nn.Sequential(nn.Linear(3, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
-    with pytest.raises(ValueError, match="the weight of '1' is computed from other parameters"):
+    with pytest.raises(ValueError, match="the weight of '1' is computed from other parameters: name it in `leave_out`"):
         dessilbi.param_groups(model)
     assert names_by_penalty(dessilbi.param_groups(model, only="0"))["l1"] == ["0.weight"]
+    assert names_by_penalty(dessilbi.param_groups(model, leave_out="1"))["l1"] == ["0.weight"]
 
 
 @pytest.mark.parametrize("name", ["MyNet", "MyResNet9", "VGG", "LeNet"])

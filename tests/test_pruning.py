@@ -228,38 +228,6 @@ def test_ties_are_broken_the_same_way_every_time():
     assert zero.nonzero()[:, 0].tolist() == list(range(1, 60, 2))
 
 
-def test_elimination_takes_the_filter_that_is_missed_least_each_time():
-    model, labels = small(), torch.arange(7) % 3
-    loss = lambda network: nn.functional.cross_entropy(network(IMAGES), labels).item()  # noqa: E731
-    order = pruning.elimination_order(model, "features.3", IMAGES, labels)
-    assert list(order) == ["features.3"] and model.training
-    left, gone = set(range(6)), order["features.3"].argsort().tolist()
-    for unit in gone:  # literally: each candidate cut out beside what went before
-        without = {each: torch.tensor([float(other in left - {each}) for other in range(6)]) for each in left}
-        losses = {each: loss(pruning.prune(model, {"features.3": kept}, 1 - (len(left) - 1) / 6, ["features.3"]))
-                  for each, kept in without.items()}  # fmt: skip
-        assert losses[unit] == pytest.approx(min(losses.values()), rel=1e-6)
-        left.remove(unit)
-    assert gone != pruning.pruning_order(model)["features.3"].argsort().tolist()
-
-
-def test_elimination_sees_that_one_filter_does_what_another_does():
-    """Two equal filters, the largest of all: one of them can go at no cost, since the other is counted twice."""
-    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3, 2, bias=False))
-    images, labels = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1), torch.tensor([0, 1])
-    with torch.no_grad():
-        model[0].weight[:, 0, 0, 0], model[0].bias[:] = torch.tensor([9.0, 9.0, -1.0]), 0
-        model[3].weight[:] = torch.tensor([[9.0, 9.0, 0.0], [0.0, 0.0, 5.0]])
-    order = pruning.elimination_order(model, "0", images, labels)["0"]
-    assert order.argsort().tolist()[0] in (0, 1) and pruning.pruning_order(model)["0"].argmin() == 2
-
-
-@pytest.mark.parametrize("name", ["classifier.1", "features.4", "conv3"])
-def test_what_is_no_convolution_is_not_eliminated(name):
-    with pytest.raises(ValueError, match=f"'{name}' is no convolution"):
-        pruning.elimination_order(small(), name, IMAGES, torch.zeros(7, dtype=torch.int64))
-
-
 def test_pruning_names_what_is_wrong():
     model = small()
     order = pruning.pruning_order(model)
@@ -267,21 +235,6 @@ def test_pruning_names_what_is_wrong():
         pruning.prune(model, order, 1.5, ["features.0"])
     with pytest.raises(ValueError, match="'conv3' is no layer that can be pruned: there are features.0, features.3"):
         pruning.prune(model, order, 0.5, ["conv3"])
-
-
-@pytest.mark.parametrize(
-    "layers", [["features.conv3"], ["features.conv3", "classifier.fc1"], ["features.conv1"]], ids=str
-)
-def test_accuracies_are_those_of_the_pruned_models(layers):
-    torch.manual_seed(0)
-    model = models.LeNet()
-    images, labels = torch.rand(1500, 1, 28, 28), torch.randint(10, (1500,))
-    order, fractions = pruning.pruning_order(model), (0.0, 0.3, 0.95)
-    found = pruning.pruned_accuracies(model, order, fractions, layers, images, labels)
-    for fraction, accuracy in zip(fractions, found.tolist()):
-        pruned = pruning.prune(model, order, fraction, layers)
-        assert accuracy == pytest.approx((pruned(images).argmax(1) == labels).double().mean().item())
-    assert model.training
 
 
 # ------------------------------------------------------------------------------------------ masks
@@ -318,14 +271,6 @@ def test_a_weight_that_two_layers_share_is_pruned_by_either_name():
     model[1].weight = model[0].weight
     pruned = pruning.prune(model, {"1": torch.tensor([1.0, 0.0])}, 0.5, ["1"])
     assert pruned[0].weight is pruned[1].weight and (pruned[0].weight[1] == 0).all() and (pruned[1].bias[1] == 0).all()
-
-
-def test_shuffled_masks_keep_as_many():
-    kept = {"a": torch.arange(50) < 10, "b": torch.arange(40).view(8, 5) < 7}
-    once, again, other = (pruning.shuffled(kept, seed) for seed in (0, 0, 1))
-    for name in kept:
-        assert once[name].shape == kept[name].shape and once[name].sum() == kept[name].sum()
-        assert torch.equal(once[name], again[name]) and not torch.equal(once[name], other[name])
 
 
 # ------------------------------------------------------------------------------------------ what is left
@@ -369,24 +314,25 @@ def test_a_compact_lenet_gives_the_same(fraction):
         assert models.count_parameters(smaller) < models.count_parameters(pruned)
 
 
-def test_sizes_of_what_is_left_by_hand():
+def test_what_is_left_by_hand():
     model = models.LeNet().eval()
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(2))
-    whole, half = pruning.sizes(model, pruning.pruning_order(model), (0.0, 0.5), ["features.conv3"], images)
-    assert (whole["parameters"], whole["multiply_adds"]) == (61706, 1)
+    pruned = pruning.prune(model, pruning.pruning_order(model), 0.5, ["features.conv3"])
+    found = pruning.compare(pruned, pruning.compact(pruned, images), images, repeats=2)
     # 60 filters of 16·5·5 weights and a bias each, and 60 inputs of each of 84 units.
-    assert half["parameters"] == 61706 - 60 * 401 - 60 * 84 and 0 < half["multiply_adds"] < 1
-    assert whole["apart"] == 0 and half["apart"] < 1e-5
+    assert found["parameters"] == (61706, 61706 - 60 * 401 - 60 * 84)
+    whole = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 150 + 120 * 400 + 120 * 84 + 84 * 10
+    assert found["multiply_adds"] == (3 * whole, 3 * (whole - 60 * 400 - 60 * 84))
+    assert all(value > 0 for value in found["milliseconds"]) and found["apart"] < 1e-5
 
 
-def test_sizes_tell_a_smaller_network_that_gives_something_else(monkeypatch):
-    model, images = models.LeNet().eval(), torch.rand(3, 1, 28, 28)
+def test_two_networks_that_give_something_else_are_apart():
+    model, images = models.LeNet(), torch.rand(3, 1, 28, 28)
     shifted = copy.deepcopy(model)
     with torch.no_grad():
         shifted.classifier.fc2.bias[4] += 0.25
-    monkeypatch.setattr(pruning, "compact", lambda cut, images: shifted)
-    (found,) = pruning.sizes(model, pruning.pruning_order(model), (0.0,), ["features.conv3"], images)
-    assert found["apart"] == pytest.approx(0.25, abs=1e-5)
+    assert pruning.compare(model, shifted, images, repeats=1)["apart"] == pytest.approx(0.25, abs=1e-5)
+    assert model.training and shifted.training
 
 
 def test_a_filter_that_batch_norm_makes_a_constant_of_is_kept():
@@ -472,18 +418,6 @@ def test_nothing_changes_the_model_it_is_given():
     assert [module.training for module in model.modules()] == modes == [m.training for m in smaller.modules()]
     assert not model.features[1].bias.requires_grad and model.features[0].weight.requires_grad
     assert smaller.features[0].out_channels == 2 and not any(module._forward_hooks for module in smaller.modules())
-
-
-def test_a_part_that_is_frozen_stays_in_its_mode():
-    model = small(batch_norm=True)
-    model.features[1].eval()
-    order, labels = pruning.pruning_order(model), torch.zeros(7, dtype=torch.int64)
-    pruning.multiply_adds(model, IMAGES)
-    pruning.pruned_accuracies(model, order, (0.0, 0.5), ["features.4"], IMAGES, labels)
-    assert [module.training for module in model.features] == [True, False, True, True, True, True]
-    with pytest.raises(RuntimeError):  # images of two channels
-        pruning.pruned_accuracies(model, order, (0.5,), ["features.4"], IMAGES.expand(-1, 2, -1, -1), labels)
-    assert [module.training for module in model.features] == [True, False, True, True, True, True] and model.training
 
 
 # ------------------------------------------------------------------------------------------ from any network
@@ -755,24 +689,12 @@ def test_a_frozen_network_is_cut_like_any_other():
 # ------------------------------------------------------------------------------------------ what is not allowed
 
 
-@pytest.mark.parametrize("names", [[], ["classifier"], ["features.0", "conv3"]])
-def test_accuracies_are_of_layers_that_the_chain_has(names):
-    model, labels = small(), torch.zeros(7, dtype=torch.int64)
-    with pytest.raises(ValueError, match="layers .* are not allowed: give one at least of features.0, "):
-        pruning.pruned_accuracies(model, pruning.pruning_order(model), (0.5,), names, IMAGES, labels)
-
-
-LABELS = torch.zeros(7, dtype=torch.int64)
-
-
 @pytest.mark.parametrize(
     "call",
     [
         pruning.pruning_order,
         lambda model: pruning.prune(model, {"1": torch.ones(2, 64)}, 0.5, ["1"]),
         lambda model: pruning.multiply_adds(model, IMAGES),
-        lambda model: pruning.elimination_order(model, "1", IMAGES, LABELS),
-        lambda model: pruning.pruned_accuracies(model, {}, (0.5,), ["1"], IMAGES, LABELS),
     ],
 )
 @pytest.mark.parametrize("lazy", [nn.LazyLinear(2), nn.LazyBatchNorm1d()])
@@ -790,10 +712,8 @@ def test_a_model_without_parameters_has_nothing_to_prune():
         pruning.prune(model, {}, 0.5, ["0"])
     with pytest.raises(ValueError, match="'0' is no layer that can be pruned: there are none"):
         pruning.prune(model, {"0": torch.ones(2)}, 0.5, ["0"])
-    with pytest.raises(ValueError, match="'0' is no convolution of the chain"):
-        pruning.elimination_order(model, "0", IMAGES, torch.zeros(7, dtype=torch.int64))
     with pytest.raises(ValueError, match="no convolution and no linear layer"):
-        pruning.sizes(model, {}, (0.5,), [], IMAGES)
+        pruning.compact(model, IMAGES)
 
 
 @pytest.mark.parametrize("name", ["_orig_mod.features.0.weight", "0.0", "features.0.bias"])

@@ -11,7 +11,7 @@ import torch
 from helpers import data, experiments, fast, models, probes, pruning, records, training
 from helpers.experiments import Run
 from helpers.records import Record, RecordError, Store
-from helpers.runner import checkpoint, engines, progress, provenance
+from helpers.runner import checkpoint, engines, progress, provenance, pruned
 
 # How far the losses of the first steps may lie from a fingerprint made elsewhere: a share of the loss, or of 1 where
 # the loss is smaller. Another instruction set or number of threads rounds otherwise, and each step magnifies that: over
@@ -149,7 +149,7 @@ def _masks(run: Run, store: Store) -> dict[str, torch.Tensor] | None:
         raise RecordError(f"{run.name} takes its mask from {run.mask.of.name}, whose record holds no support")
     kept = {name: epochs <= run.mask.epoch for name, epochs in entries.items()}
     if run.mask.random:
-        kept = pruning.shuffled(kept, run.seed)
+        kept = pruned.shuffled(kept, run.seed)
     return pruning.masks(models.build(run.model, **run.options), kept)
 
 
@@ -275,7 +275,7 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: fast.E
     if entry:
         orders["support"] = pruning.pruning_order(model, entry)
     (conv3,) = experiments.PRUNED_LAYERS["conv3"]
-    orders["elimination"] = pruning.elimination_order(model, conv3, *of(dataset.train.first(ELIMINATED_ON)))
+    orders["elimination"] = pruned.elimination_order(model, conv3, *of(dataset.train.first(ELIMINATED_ON)))
     found = {}
     for split_name in ("validation", "test"):
         images, labels = of(getattr(dataset, split_name))
@@ -283,7 +283,7 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: fast.E
             for layers_name, layers in experiments.PRUNED_LAYERS.items():
                 if not set(layers) <= set(order):
                     continue
-                accuracies = pruning.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
+                accuracies = pruned.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
                 found[f"pruned_{order_name}_{layers_name}_{split_name}"] = accuracies.numpy().astype(np.float32)
     return found
 
