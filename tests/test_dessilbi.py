@@ -574,6 +574,91 @@ def test_gradients_are_left_as_they_are(kind):
         assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients))
 
 
+@BOTH
+@pytest.mark.parametrize("option", ["foreach", "capturable", "differentiable", "maximize", "nesterov", "amsgrad"])
+def test_an_option_of_torchs_that_it_lacks_is_refused_in_one_line(kind, option):
+    with pytest.raises(TypeError, match=rf"^[^\n]* unexpected keyword argument '{option}'$"):
+        kind(dessilbi.param_groups(net()), lr=0.1, **{option: True})
+
+
+@BOTH
+@pytest.mark.parametrize("option", ["differentiable", "maximize", "nesterov", "amsgrad"])
+def test_such_an_option_of_a_group_or_a_state_is_not_passed_over(kind, option):
+    with pytest.raises(ValueError, match=f"^{option} True is not allowed: it must be False$"):
+        kind([{"params": [nn.Parameter(double(3, 4))], "penalty": "l1", option: True}], lr=0.1)
+    optimizer = make(kind, net())
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group.update({"foreach": None, option: False})  # as torch's optimizers save them
+    optimizer.load_state_dict(state)
+    state["param_groups"][0][option] = True
+    with pytest.raises(ValueError, match=f"the state doesn't fit: {option} True is not allowed"):
+        optimizer.load_state_dict(state)
+
+
+@BOTH
+def test_a_rate_can_be_a_tensor_that_a_scheduler_changes(kind):
+    plain, other = net(), net()
+    results = []
+    for model, lr in ((plain, 0.1), (other, torch.tensor(0.1, dtype=torch.float64))):
+        optimizer = kind(dessilbi.param_groups(model), lr=lr, mu=0.3)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        for _ in range(4):
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            scheduler.step()
+        results.append([*model.parameters(), optimizer.gamma(model[0].weight)])
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert isinstance(optimizer.param_groups[0]["lr"], torch.Tensor)
+
+
+@BOTH
+@pytest.mark.parametrize("penalty", ["group", None])
+def test_a_scheduler_moves_momentum_or_betas(kind, penalty):
+    """Each step is that of an optimizer which was given the values of the moment."""
+    adam = issubclass(kind, DessiLBIAdam)
+    weights = [nn.Parameter(double(3, 4)) for _ in range(2)]
+    other = {"params": [nn.Parameter(double(1))], "penalty": "l1"}
+    moved, by_hand = (kind([{"params": [w], "penalty": penalty}, dict(other)], lr=0.1, mu=0.5) for w in weights)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(moved, max_lr=0.2, total_steps=6)
+    seen = set()
+    for step in range(5):
+        for name in ("lr", "betas" if adam else "momentum"):
+            by_hand.param_groups[0][name] = moved.param_groups[0][name]
+        seen.add(moved.param_groups[0]["betas" if adam else "momentum"])
+        for w, optimizer in zip(weights, (moved, by_hand)):
+            w.grad = double(3, 4, seed=step)
+            optimizer.step()
+        scheduler.step()
+        assert torch.equal(*weights)
+    assert len(seen) == 5
+
+
+@BOTH
+def test_a_scheduler_of_all_groups_sees_their_rates(kind):
+    optimizer = kind([{"params": [nn.Parameter(double(3, 4))], "penalty": "l1", "lr": 0.2},
+                      {"params": [nn.Parameter(double(3))]}], lr=0.4)  # fmt: skip
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    assert scheduler.get_last_lr() == [0.2, 0.4] and optimizer.param_groups[0]["initial_lr"] == 0.2
+
+
+@BOTH
+def test_a_state_of_torchs_own_goes_on_as_it_would_there(kind):
+    """Without coupling, that is."""
+    model = net()
+    groups = [{"params": [p for _, p in group["params"]]} for group in dessilbi.param_groups(model)]
+    adam = issubclass(kind, DessiLBIAdam)
+    optimizer = torch.optim.Adam(groups, 0.01) if adam else torch.optim.SGD(groups, 0.01, momentum=0.9)
+    train(model, optimizer, 5)
+    again = copy.deepcopy(model)
+    resumed = kind(dessilbi.param_groups(again), 0.7, mu=math.inf)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for a, b in zip(train(model, optimizer, 5, seed=1), train(again, resumed, 5, seed=1)):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
 # ------------------------------------------------------------------------------------------ in one pass
 
 
@@ -1089,7 +1174,7 @@ def test_a_group_with_or_without_names_can_be_added_beside_named_ones(kind, para
     given = {"params": params(extra), "penalty": "l1"}
     optimizer.add_param_group(given)
     group = optimizer.param_groups[-1]
-    assert group["params"] == [extra] and group["param_names"] in (["extra"], ["3.0"]) and "lr" not in given
+    assert group["params"] == [extra] and group["param_names"] in (["extra"], None) and "lr" not in given
     extra.grad = torch.ones_like(extra)
     optimizer.step()
     again = make(kind, net())
