@@ -6,6 +6,7 @@ One file to copy beside `dessilbi.py`; it needs torch and torch-pruning alone:
     entered = support(optimizer)["conv2.weight"]  # of a DessiLBI optimizer, (F,) bool
     pruned = prune(model, pruning_order(model), fraction=0.8, layers=["conv1", "conv2"])
     smaller = compact(pruned, example_inputs=images[:1])  # gives what `pruned` gives
+    print(compare(pruned, smaller, images))  # parameters, multiply-adds, milliseconds
 """
 
 import contextlib
@@ -78,7 +79,7 @@ class Path:
     """A probe of the training loop: the way of Γ over a run with DessiLBI (the solution path).
 
     `series` holds, for each of `points` + 1 moments evenly over the run: `path_step`, the step; `path_<parameter>`
-    (points, F), the norm of each filter of Γ, or (points,), the share of a linear layer's weights in the support. And
+    (points, F), the norm of each filter or unit of Γ, or (points,), the share of single weights in the support. And
     `entry_<parameter>`: the epoch at whose end a filter or weight was first in the support, else NEVER.
     """
 
@@ -196,12 +197,10 @@ def masks(model: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ValueError(f"{name!r} is no parameter of the model: it has {', '.join(parameters) or 'none'}")
         weight, layer = parameters[name], name.removesuffix(".weight")
         filters = mask.ndim < weight.ndim
-        of_outputs = filters and not getattr(
-            modules.get(layer), "transposed", False
-        )  # else an input's: no bias is its own
+        of_inputs = getattr(modules.get(layer), "transposed", False)  # which have no bias of their own
         found[name] = (mask.view(-1, *[1] * (weight.ndim - 1)) if filters else mask).expand_as(weight).float()
         for along in (f"{layer}.bias", f"{norms.get(layer)}.weight", f"{norms.get(layer)}.bias"):
-            if of_outputs and along in parameters:
+            if filters and not of_inputs and along in parameters:
                 found[along] = mask.float()
     return found
 
@@ -237,10 +236,10 @@ def multiply_adds(model: nn.Module, example_inputs: Inputs) -> int:
 
 
 @torch.no_grad()
-def compare(before: nn.Module, after: nn.Module, example_inputs: Inputs, repeats: int = 20) -> dict[str, tuple]:
-    """What a smaller network brings, by name as (before, after): `parameters`; `multiply_adds` and `milliseconds` of a
-    forward pass in evaluation mode on `example_inputs`, the fastest of `repeats` in turn; and as one number `apart`,
-    how far their outputs are from each other at most."""
+def compare(before: nn.Module, after: nn.Module, example_inputs: Inputs, repeats: int = 20) -> tuple[dict, dict]:
+    """Of two networks: `parameters`; `multiply_adds` and `milliseconds` of a forward pass in evaluation mode on
+    `example_inputs`, the fastest of `repeats` in turn; of the second also `apart`, how far its outputs are from those
+    of the first at most."""
     both, times = (before, after), ([], [])
     outputs = [_outputs(model, example_inputs) for model in both]
     for turn in range(2 * repeats):
@@ -250,12 +249,11 @@ def compare(before: nn.Module, after: nn.Module, example_inputs: Inputs, repeats
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             times[turn % 2].append(1e3 * (time.perf_counter() - started))
-    return {
-        "parameters": tuple(sum(each.numel() for each in model.parameters()) for model in both),
-        "multiply_adds": tuple(multiply_adds(model, example_inputs) for model in both),
-        "milliseconds": tuple(map(min, times)),
-        "apart": max((this - that).abs().max().item() for this, that in zip(*outputs)),
-    }
+    found = [{"parameters": sum(each.numel() for each in model.parameters()),
+              "multiply_adds": multiply_adds(model, example_inputs), "milliseconds": min(taken)}
+             for model, taken in zip(both, times)]  # fmt: skip
+    apart = max(((this - that).abs().max().item() for this, that in zip(*outputs)), default=0.0)
+    return found[0], {**found[1], "apart": apart}
 
 
 def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
@@ -414,6 +412,10 @@ def _plan(model: nn.Module, inputs: Inputs, taken: dict, alive: dict) -> tuple[d
     for name, layer in layers(graph.model).items():
         if layer not in graph.module2node and (zeros := int(_zeros(layer).sum())):
             stays[name] = Counter({"the outputs can't be traced back to them": zeros})
+    for name, module in graph.model.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            if zeros := int((module.in_proj_weight.count_nonzero(1) == 0).sum()):
+                stays[f"{name}.in_proj_weight".lstrip(".")] = Counter({"all heads of attention are of one size": zeros})
     return cuts, stays
 
 

@@ -80,6 +80,46 @@ def test_support_without_names_is_by_position():
     assert list(pruning.support(optimizer)) == ["1.0"]
 
 
+def test_the_support_of_units_is_one_number_a_unit_and_leads_to_masks():
+    model = small()
+    optimizer = dessilbi.DessiLBI(dessilbi.param_groups(model, linear="group"), lr=0.1)
+    weight = model.classifier[1].weight
+    optimizer.state[weight]["z"] = torch.zeros_like(weight)
+    optimizer.state[weight]["z"][[1, 3]] = 2.0
+    path = pruning.Path(run_steps=1, epoch_steps=1)
+    path.look(optimizer, 1)
+    kept = pruning.support(optimizer)["classifier.1.weight"]
+    assert kept.tolist() == [False, True, False, True, False]
+    assert path.series["path_classifier.1.weight"].shape == (2, 5)
+    order = pruning.pruning_order(model, {"classifier.1.weight": path.series["entry_classifier.1.weight"]})
+    assert order["classifier.1"].argsort().tolist()[:3] == sorted([0, 2, 4], key=lambda i: weight[i].norm().item())
+    pruned = pruning.prune(model, order, 0.6, ["classifier.1"])
+    assert (pruned.classifier[1].bias == 0).tolist() == (~kept).tolist()
+    assert pruning.compact(pruned, IMAGES).classifier[1].out_features == 2
+
+
+def test_entries_are_expected_by_hand():
+    """(1 − ‖Z‖) ν/(α ‖W‖), of filters by norm, of numbers one by one."""
+    model = small()
+    optimizer = dessilbi.DessiLBI(dessilbi.param_groups(model), lr=0.1, mu=3)
+    filters, weights = model.features[0].weight, model.classifier[3].weight
+    with torch.no_grad():
+        filters.zero_()[1:3, 0, 0, 0] = torch.tensor([0.5, -2.0])
+        weights.zero_()[0, :3] = torch.tensor([0.5, -2.0, 1.0])
+    optimizer.state[filters]["z"], optimizer.state[weights]["z"] = torch.zeros(4, 1, 3, 3), torch.zeros(3, 5)
+    optimizer.state[filters]["z"][2, 0, 1, 1], optimizer.state[filters]["z"][3] = 0.75, 9.0
+    optimizer.state[weights]["z"][0, 1] = -1.5
+    found = pruning.expected_entry(optimizer)
+    assert found["features.0.weight"].tolist() == pytest.approx([float("inf"), 60.0, 3.75, 0.0])
+    assert found["classifier.3.weight"][0].tolist() == pytest.approx([60.0, 0.0, 30.0, *[float("inf")] * 2])
+
+
+def test_the_input_channels_of_a_transposed_convolution_take_no_bias_along():
+    model = nn.Sequential(nn.ConvTranspose2d(3, 4, 2))
+    masks = pruning.masks(model, {"0.weight": torch.tensor([True, False, True])})
+    assert set(masks) == {"0.weight"} and masks["0.weight"].flatten(1).any(1).tolist() == [True, False, True]
+
+
 def test_path_notes_norms_and_the_first_entry():
     model = small()
     weight, name = model.features[0].weight, "features.0.weight"
@@ -318,12 +358,12 @@ def test_what_is_left_by_hand():
     model = models.LeNet().eval()
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(2))
     pruned = pruning.prune(model, pruning.pruning_order(model), 0.5, ["features.conv3"])
-    found = pruning.compare(pruned, pruning.compact(pruned, images), images, repeats=2)
+    before, after = pruning.compare(pruned, pruning.compact(pruned, images), images, repeats=2)
     # 60 filters of 16·5·5 weights and a bias each, and 60 inputs of each of 84 units.
-    assert found["parameters"] == (61706, 61706 - 60 * 401 - 60 * 84)
+    assert (before["parameters"], after["parameters"]) == (61706, 61706 - 60 * 401 - 60 * 84)
     whole = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 150 + 120 * 400 + 120 * 84 + 84 * 10
-    assert found["multiply_adds"] == (3 * whole, 3 * (whole - 60 * 400 - 60 * 84))
-    assert all(value > 0 for value in found["milliseconds"]) and found["apart"] < 1e-5
+    assert (before["multiply_adds"], after["multiply_adds"]) == (3 * whole, 3 * (whole - 60 * 400 - 60 * 84))
+    assert before["milliseconds"] > 0 and after["milliseconds"] > 0 and after["apart"] < 1e-5
 
 
 def test_two_networks_that_give_something_else_are_apart():
@@ -331,7 +371,7 @@ def test_two_networks_that_give_something_else_are_apart():
     shifted = copy.deepcopy(model)
     with torch.no_grad():
         shifted.classifier.fc2.bias[4] += 0.25
-    assert pruning.compare(model, shifted, images, repeats=1)["apart"] == pytest.approx(0.25, abs=1e-5)
+    assert pruning.compare(model, shifted, images, repeats=1)[1]["apart"] == pytest.approx(0.25, abs=1e-5)
     assert model.training and shifted.training
 
 
@@ -482,6 +522,15 @@ def test_a_transformers_hidden_units_are_cut(norm_first):
     torch.testing.assert_close(smaller(series), layer(series))
     with torch.no_grad():  # torch's fused path
         torch.testing.assert_close(smaller(series), layer(series))
+
+
+def test_units_of_attention_that_stay_are_told():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).double().eval()
+    series = torch.randn(3, 5, 16, dtype=torch.float64)
+    with torch.no_grad():
+        layer.self_attn.in_proj_weight[[0, 20, 40]] = 0
+    with pytest.warns(UserWarning, match=r"3 of 'self_attn.in_proj_weight' \(all heads of attention are of one size\)"):
+        torch.testing.assert_close(pruning.compact(layer, series[:1])(series), layer(series))
 
 
 def test_what_is_added_up_is_cut_where_all_of_it_is_zero():
