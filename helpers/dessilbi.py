@@ -86,9 +86,8 @@ class Penalised(torch.optim.Optimizer):
             warnings.warn("weights of 16 bits are too coarse: keep the weights in float32, and autocast", stacklevel=3)
 
     def add_param_group(self, param_group: dict) -> None:
-        """As any optimizer's; beside groups with names one without them is taken, too."""
         named = any("param_names" in group for group in self.param_groups)
-        super().add_param_group({"param_names": None, **param_group} if named else param_group)
+        super().add_param_group({"param_names": None, **param_group} if named else param_group)  # with or without names
         group = self.param_groups.pop()  # until it has been looked at
         self._check(group)
         self.param_groups.append(group)
@@ -154,13 +153,15 @@ class Penalised(torch.optim.Optimizer):
 
     def _tensors(self, name: str, p: Tensor, state_names: list[str]) -> tuple[Tensor, ...]:
         """(weights, gradient, *state of these names) of a parameter, the state all zero where there is none yet."""
-        state = self.state[p]
-        for what in [what for what in state_names if what not in state]:
-            state[what] = torch.zeros_like(p) if what != "step" else p.new_zeros((), dtype=torch.float32)
-        found = {"gradient": p.grad, **{what: state[what] for what in state_names}}
-        if p.grad.is_sparse or any([t.shape != (p.shape if what != "step" else ()) for what, t in found.items()]):
-            self._check_alike(name, p, found)
-        return p, *found.values()
+        state, found, odd = self.state[p], [p.grad], p.grad.shape != p.shape or p.grad.is_sparse
+        for what in state_names:
+            if what not in state:
+                state[what] = torch.zeros_like(p) if what != "step" else p.new_zeros((), dtype=torch.float32)
+            found.append(state[what])
+            odd = odd or state[what].shape != (p.shape if what != "step" else ())
+        if odd:
+            self._check_alike(name, p, dict(zip(("gradient", *state_names), found)))
+        return p, *found
 
 
 class DessiLBI(Penalised):
@@ -202,10 +203,9 @@ class DessiLBI(Penalised):
         return ["momentum_buffer"] * bool(group["momentum"]) + ["z"] * bool(group["penalty"])
 
     def _step_of_w(self, group: dict, first: bool, ws, gradients, buffers=(), *, lr: float) -> None:
-        """W ← W − lr · d, of lists of tensors. The first step's gradient enters the momentum whole, as in torch."""
         torch._fused_sgd_(ws, gradients, buffers, lr=lr, momentum=group["momentum"], weight_decay=group["weight_decay"],
-                          dampening=0 if first else group["dampening"], nesterov=False, maximize=False,
-                          is_first_step=False)  # fmt: skip
+                          dampening=0 if first else group["dampening"],  # the first gradient enters whole, as in torch
+                          nesterov=False, maximize=False, is_first_step=False)  # fmt: skip
 
 
 class DessiLBIAdam(DessiLBI):
