@@ -2,7 +2,7 @@
 sparse copy of them, which shows what can be pruned. This file imports torch alone, so that it can be copied and used.
 
     from dessilbi import DessiLBI, param_groups
-    optimizer = DessiLBI(param_groups(model), lr=0.1, kappa=1, mu=20)   # then step() as with any optimizer
+    optimizer = DessiLBI(param_groups(model), lr=0.02, kappa=1, mu=20)  # then step() as with any optimizer
     optimizer.gamma(model.conv.weight)        # the sparse copy: filters that are all zero are not needed
 
 With the loss f, rate α (`lr`), damping κ (`kappa`) and coupling ν (`mu`, as the authors' code calls it), a step is
@@ -23,6 +23,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+LAYERS, EMBEDDINGS = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention), (nn.Embedding, nn.EmbeddingBag)
 BLOCK = 2**18  # numbers: what the passes over a piece of a large weight share stays in a CPU's cache
 
 
@@ -61,15 +62,14 @@ class Penalised(torch.optim.Optimizer):
     """An optimizer whose groups have a `penalty`, and which looks at every value and state that it is given."""
 
     allowed = {  # name: (test, in words)
-        "lr": (lambda v: 0 <= v < math.inf, "a number of at least 0, and finite"),
-        "kappa": (lambda v: 0 < v < math.inf, "a number above 0, and finite"),
+        **dict.fromkeys(("lr", "weight_decay"), (lambda v: 0 <= v < math.inf, "a number of at least 0, and finite")),
+        **dict.fromkeys(("kappa", "eps"), (lambda v: 0 < v < math.inf, "a number above 0, and finite")),
         "mu": (lambda v: v > 0, "a number above 0"),
         "momentum": (lambda v: 0 <= v < 1, "a number of at least 0 and below 1"),
         "dampening": (lambda v: 0 <= v <= 1, "a number between 0 and 1"),
-        "weight_decay": (lambda v: 0 <= v < math.inf, "a number of at least 0, and finite"),
         "betas": (lambda v: len(v) == 2 and all(0 <= beta < 1 for beta in v), "two numbers of at least 0 and below 1"),
-        "eps": (lambda v: 0 < v < math.inf, "a number above 0, and finite"),
         "penalty": (lambda v: v in ("group", "l1", None), 'one of "group", "l1" and None'),
+        **dict.fromkeys(("nesterov", "maximize", "amsgrad", "differentiable"), (lambda v: not v, "False")),
     }
 
     def __init__(self, params, defaults: dict):
@@ -86,12 +86,11 @@ class Penalised(torch.optim.Optimizer):
             warnings.warn("weights of 16 bits are too coarse: keep the weights in float32, and autocast", stacklevel=3)
 
     def add_param_group(self, param_group: dict) -> None:
-        super().add_param_group(param_group)
-        try:
-            self._check(self.param_groups[-1])
-        except ValueError:
-            self.param_groups.pop()
-            raise
+        named = any("param_names" in group for group in self.param_groups)
+        super().add_param_group({"param_names": None, **param_group} if named else param_group)  # with or without names
+        group = self.param_groups.pop()  # until it has been looked at
+        self._check(group)
+        self.param_groups.append(group)
 
     def load_state_dict(self, state_dict: dict) -> None:
         """As any optimizer's; what a group saved elsewhere doesn't say is as here. Raises ValueError, and changes
@@ -107,8 +106,7 @@ class Penalised(torch.optim.Optimizer):
             raise ValueError(f"the state doesn't fit: {error}") from error
 
     def _named(self, group: dict):
-        """A group's parameters, each with what an error calls it: its name, or its place in the group."""
-        return zip(group.get("param_names", range(len(group["params"]))), group["params"])
+        return zip(group.get("param_names") or range(len(group["params"])), group["params"])
 
     def _check(self, group: dict) -> None:
         for name in [name for name in self.allowed if name in group]:
@@ -128,10 +126,9 @@ class Penalised(torch.optim.Optimizer):
     def _check_loaded(self, here: dict, group: dict) -> None:
         self._check(group)
         for (name, p), (other, _) in zip(self._named(here), self._named(group)):
-            if ("param_names" in here and name != other) or group["penalty"] != here["penalty"]:
+            if (here.get("param_names") and name != other) or group["penalty"] != here["penalty"]:
                 raise ValueError(f"it has {other} with penalty {group['penalty']}, not {name} with {here['penalty']}")
-            state = self.state.get(p, {})
-            if "step" in state:  # torch moves all of a state but that
+            if "step" in (state := self.state.get(p, {})):  # torch moves all of a state but that
                 state["step"] = torch.as_tensor(state["step"], dtype=torch.float32, device=p.device)
             self._check_alike(name, p, {what: state[what] for what in self._names(group) if what in state})
 
@@ -156,13 +153,12 @@ class Penalised(torch.optim.Optimizer):
 
     def _tensors(self, name: str, p: Tensor, state_names: list[str]) -> tuple[Tensor, ...]:
         """(weights, gradient, *state of these names) of a parameter, the state all zero where there is none yet."""
-        state, shape, found = self.state[p], p.shape, [p.grad]
-        odd = p.grad.shape != shape or p.grad.is_sparse
+        state, found, odd = self.state[p], [p.grad], p.grad.shape != p.shape or p.grad.is_sparse
         for what in state_names:
             if what not in state:
                 state[what] = torch.zeros_like(p) if what != "step" else p.new_zeros((), dtype=torch.float32)
             found.append(state[what])
-            odd = odd or state[what].shape != (shape if what != "step" else ())
+            odd = odd or state[what].shape != (p.shape if what != "step" else ())
         if odd:
             self._check_alike(name, p, dict(zip(("gradient", *state_names), found)))
         return p, *found
@@ -171,11 +167,10 @@ class Penalised(torch.optim.Optimizer):
 class DessiLBI(Penalised):
     """SGD with momentum, beside the sparse copy Γ (Fu et al., 2020, equation 4).
 
-    `params`: as for any optimizer; a group's `penalty` is "group" (output filters of a weight of two dimensions or
-    more), "l1" (single numbers) or None (plain SGD at the rate κα); `param_groups(model)` makes such groups. `lr`: α.
-    `kappa`: κ, damping; it multiplies the rate of W, not that of Z. `mu`: ν, how loosely W and Γ are coupled. The rest:
-    as in torch.optim.SGD. `fused`: compile the step for the CPU, about twice as fast; what is elsewhere takes the usual
-    way. State: `z`, `momentum_buffer`. Raises ValueError naming what is not allowed, RuntimeError without a compiler.
+    `params`: groups as `param_groups(model)` makes them; a `penalty` is "group" (filters w[f] of a weight of two
+    dimensions or more), "l1" (single numbers) or None (plain SGD at the rate κα). `lr`: α. `kappa`: κ, in the rate of W
+    alone. `mu`: ν, how loosely W and Γ are coupled. The rest: as in torch.optim.SGD. `fused`: compile the step
+    for the CPU, about twice as fast. State: `z`, `momentum_buffer`. Raises ValueError; RuntimeError without a compiler.
     """
 
     def __init__(self, params, lr, *, kappa=1.0, mu=100.0, momentum=0.9, dampening=0.0, weight_decay=0.0, fused=False):
@@ -208,10 +203,9 @@ class DessiLBI(Penalised):
         return ["momentum_buffer"] * bool(group["momentum"]) + ["z"] * bool(group["penalty"])
 
     def _step_of_w(self, group: dict, first: bool, ws, gradients, buffers=(), *, lr: float) -> None:
-        """W ← W − lr · d, of lists of tensors. The first step's gradient enters the momentum whole, as in torch."""
         torch._fused_sgd_(ws, gradients, buffers, lr=lr, momentum=group["momentum"], weight_decay=group["weight_decay"],
-                          dampening=0 if first else group["dampening"], nesterov=False, maximize=False,
-                          is_first_step=False)  # fmt: skip
+                          dampening=0 if first else group["dampening"],  # the first gradient enters whole, as in torch
+                          nesterov=False, maximize=False, is_first_step=False)  # fmt: skip
 
 
 class DessiLBIAdam(DessiLBI):
@@ -231,25 +225,31 @@ class DessiLBIAdam(DessiLBI):
                            amsgrad=False, maximize=False)  # fmt: skip
 
 
-def param_groups(model: nn.Module, only=None) -> list[dict]:
-    """A model's parameters by penalty: weights of convolutions "group", linear weights "l1", the rest None.
+def param_groups(model: nn.Module, only=None, *, leave_out=(), linear="l1") -> list[dict]:
+    """A model's parameters, each once and with its name, by penalty; `print(optimizer)` shows which has which.
 
-    `only`: names of the layers to penalise, as in `model.named_modules()`, or one name; all of them if not given.
-    Raises ValueError for a name that is no such layer, or whose weight is computed (`nn.utils.parametrizations`).
+    Weights of convolutions get "group" (a transposed one's groups are its input channels), of linear layers and
+    attention `linear` ("l1", "group" for whole units, or None), of embeddings "group" if `only` has them. `only`,
+    `leave_out`: layers, one or several, by type or by name (as in `model.named_modules()`, with all inside them). What
+    layers share is left out if one is. Raises ValueError for a name of no such layer, and weights that are computed.
     """
-    penalties = {nn.Conv1d: "group", nn.Conv2d: "group", nn.Conv3d: "group", nn.Linear: "l1"}
-    layers = {name: (layer.weight, penalty) for name, layer in model.named_modules()
-              for kind, penalty in penalties.items() if isinstance(layer, kind)}  # fmt: skip
-    groups, penalty_of = {"group": [], "l1": [], None: []}, {}
-    for name in layers if only is None else [only] if isinstance(only, str) else only:
-        if name not in layers:
-            raise ValueError(f"{name!r} is no convolution or linear layer of the model: it has {', '.join(layers)}")
-        if not isinstance(layers[name][0], nn.Parameter):
-            raise ValueError(f"the weight of {name!r} is computed from other parameters: name the others in `only`")
-        penalty_of.update([layers[name]])
-    for name, parameter in model.named_parameters():
-        groups[penalty_of.get(parameter)].append((name, parameter))
-    return [{"params": params, "penalty": penalty} for penalty, params in groups.items() if params]
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, (*LAYERS, *EMBEDDINGS))}
+    only, leave_out = ([each] if isinstance(each, (str, type)) else each for each in (only, leave_out))
+    only, leave_out = (LAYERS, [*leave_out, *EMBEDDINGS]) if only is None else ([*only], [*leave_out])
+    found = {each: {name for name, layer in layers.items()
+                    if (isinstance(layer, each) if isinstance(each, type) else f"{name}.".startswith(f"{each}."))}
+             for each in (*only, *leave_out)}  # fmt: skip
+    if strange := [each for each in found if isinstance(each, str) and not found[each]]:
+        raise ValueError(f"{strange[0]!r} is no convolution or linear layer of the model: it has {', '.join(layers)}")
+    penalties, (wanted, left) = {}, (set().union(*map(found.get, which)) for which in (only, leave_out))
+    for name in [name for name in layers if name in wanted | left]:
+        weights = [w for key, w in layers[name].named_parameters(recurse=False) if key.endswith("weight")]
+        if not weights and name not in left:
+            raise ValueError(f"the weight of {name!r} is computed from other parameters: name it in `leave_out`")
+        penalty = linear if isinstance(layers[name], LAYERS[1:]) else "group"
+        penalties.update((w, None if name in left else penalties.get(w, penalty)) for w in weights)
+    return [{"params": params, "penalty": penalty} for penalty in dict.fromkeys(("group", linear, None))
+            if (params := [each for each in model.named_parameters() if penalties.get(each[1]) == penalty])]  # fmt:skip
 
 
 def as_rows(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ One file to copy beside `dessilbi.py`; it needs torch and torch-pruning alone:
     entered = support(optimizer)["conv2.weight"]  # of a DessiLBI optimizer, (F,) bool
     pruned = prune(model, pruning_order(model), fraction=0.8, layers=["conv1", "conv2"])
     smaller = compact(pruned, example_inputs=images[:1])  # gives what `pruned` gives
+    print(compare(pruned, smaller, images))  # parameters, multiply-adds, milliseconds
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import copy
 import functools
 import itertools
 import math
+import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,31 +38,48 @@ Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]  # what a model is cal
 # ------------------------------------------------------------------------------------------ support
 
 
-def units(weight: Tensor) -> Tensor:
-    """What can be cut on its own: of a convolution's weight (F, C, …) the norm of each filter (F,), else each |w|."""
-    return weight.flatten(1).norm(dim=1) if weight.ndim > 2 else weight.abs()
+def units(weight: Tensor, whole: bool | None = None) -> Tensor:
+    """What can go on its own: the norm of each filter or unit w[f], (F,), or each |w| in the weight's shape.
+
+    `whole`: which of the two; not given, filters of weights of more than two dimensions, which convolutions have.
+    """
+    whole = weight.ndim > 2 if whole is None else whole
+    return torch.linalg.vector_norm(weight.flatten(1), dim=1) if whole else weight.abs()
 
 
-def gammas(optimizer) -> dict[str, Tensor]:
-    """Γ of each penalised parameter of a DessiLBI optimizer, by name (or position where it was given no names)."""
-    found = {}
+def _penalised(optimizer) -> Iterator[tuple[str, dict, Tensor]]:
+    """(name, group, parameter) of each parameter with a penalty; its name is its place where it was given none."""
     for index, group in enumerate(optimizer.param_groups):
         names = group.get("param_names") or [f"{index}.{i}" for i in range(len(group["params"]))]
         if group.get("penalty") is not None:
-            found.update({name: optimizer.gamma(p) for name, p in zip(names, group["params"])})
-    return found
+            yield from ((name, group, parameter) for name, parameter in zip(names, group["params"]))
 
 
 def support(optimizer) -> dict[str, Tensor]:
-    """Where Γ is not zero, by parameter: bool for each filter (F,) of a convolution, else in the weight's shape."""
-    return {name: units(gamma) > 0 for name, gamma in gammas(optimizer).items()}
+    """Where Γ of a DessiLBI optimizer is not zero, by parameter: bool for each filter or unit (F,) where it was
+    penalised by group, else in the weight's shape."""
+    return {name: units(optimizer.gamma(parameter), group["penalty"] == "group") > 0
+            for name, group, parameter in _penalised(optimizer)}  # fmt: skip
+
+
+@torch.no_grad()
+def expected_entry(optimizer) -> dict[str, Tensor]:
+    """In how many steps each filter or weight would enter the support, by parameter as `support` has it, if its size
+    and the rate stayed as they are: (1 − ‖Z‖) ν/(α ‖W‖), at the start of a run ν/(α ‖W‖); 0 where it is in, inf where W
+    is zero."""
+    found = {}
+    for name, group, weight in _penalised(optimizer):
+        z = optimizer.state.get(weight, {}).get("z", torch.zeros_like(weight))
+        size, reached = (units(each, group["penalty"] == "group") for each in (weight, z))
+        found[name] = ((1 - reached).clamp(min=0) * (group["mu"] / group["lr"]) / size).nan_to_num(0, math.inf)
+    return found
 
 
 class Path:
     """A probe of the training loop: the way of Γ over a run with DessiLBI (the solution path).
 
     `series` holds, for each of `points` + 1 moments evenly over the run: `path_step`, the step; `path_<parameter>`
-    (points, F), the norm of each filter of Γ, or (points,), the share of a linear layer's weights in the support. And
+    (points, F), the norm of each filter or unit of Γ, or (points,), the share of single weights in the support. And
     `entry_<parameter>`: the epoch at whose end a filter or weight was first in the support, else NEVER.
     """
 
@@ -82,9 +101,9 @@ class Path:
         moment, epoch_ends = self.moments.get(step), step > 0 and step % self.epoch_steps == 0
         if moment is None and not epoch_ends:
             return
-        for name, gamma in gammas(optimizer).items():
-            sizes = units(gamma).cpu()
-            values = sizes if gamma.ndim > 2 else (sizes > 0).float().mean()
+        for name, group, parameter in _penalised(optimizer):
+            sizes = units(optimizer.gamma(parameter), group["penalty"] == "group").cpu()
+            values = sizes if group["penalty"] == "group" else (sizes > 0).float().mean()
             if moment is not None:
                 self._series(f"path_{name}", (len(self.moments), *values.shape), torch.float32)[moment] = values
                 self._series("path_step", (len(self.moments),), torch.int32)[moment] = step
@@ -119,46 +138,21 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
     what did not enter. `entry`: parameter name → epochs, as `Path` records it. Without it: magnitude alone. Raises
     ValueError for a name that is no weight of the model's layers.
     """
-    _refuse_lazy(model)
+    refuse_lazy(model)
     order, found = {}, layers(model)
     if strange := sorted(set(entry or {}) - {f"{name}.weight" for name in found}):
         raise ValueError(f"entry is of {', '.join(strange)}, which the model doesn't have: it has {', '.join(found)}")
     for name, layer in found.items():
-        order[name] = units(layer.weight.detach())
-        if entry is not None and f"{name}.weight" in entry:
-            order[name] = order[name].double() - entry[f"{name}.weight"].to(order[name].device)
+        entered = (entry or {}).get(f"{name}.weight")
+        order[name] = units(layer.weight.detach(), None if entered is None else entered.ndim == 1)
+        if entered is not None:
+            order[name] = order[name].double() - entered.to(order[name].device)
     return order
 
 
-def _refuse_lazy(model: nn.Module) -> None:
+def refuse_lazy(model: nn.Module) -> None:
     if any(nn.parameter.is_lazy(each) for each in itertools.chain(model.parameters(), model.buffers())):
         raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
-
-
-@torch.no_grad()
-def elimination_order(model: nn.Module, name: str, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """How much each filter of the convolution `name` is worth keeping, in the form of `pruning_order`: {name: (F,)}.
-
-    Backward elimination: of the filters that are left, that one goes next without which the loss on `images`, (N, C, H,
-    W) as the model takes them, is lowest. It looks at what filters do, and so sees which do what others do as well.
-    Raises ValueError for a layer that is no convolution of the chain.
-    """
-    stages, layer = _stages(model), dict(model.named_modules()).get(name)
-    places = [i for i, stage in enumerate(stages) if stage is layer and isinstance(stage, nn.Conv2d)]
-    if not places:
-        raise ValueError(f"{name!r} is no convolution of the chain: its units can't be eliminated one by one")
-    with _evaluating(model):
-        outputs = nn.Sequential(*stages[: places[0] + 1])(images)
-        rest = nn.Sequential(*stages[places[0] + 1 :])
-        kept, order = outputs.new_ones(outputs.shape[1]), torch.empty(outputs.shape[1])
-        for rank in range(len(kept)):
-            losses = torch.full_like(kept, torch.inf)
-            for unit in kept.nonzero()[:, 0]:
-                without = kept.index_fill(0, unit, 0)
-                losses[unit] = nn.functional.cross_entropy(rest(outputs * without[:, None, None]), labels)
-            gone = losses.argmin()
-            order[gone], kept[gone] = rank, 0
-    return {name: order}
 
 
 @torch.no_grad()
@@ -171,7 +165,7 @@ def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction {fraction} is not allowed: it must be between 0 and 1")
-    _refuse_lazy(model)
+    refuse_lazy(model)
     pruned = copy.deepcopy(model)
     modules, kept = dict(pruned.named_modules()), {}
     there = [name for name in order if isinstance(modules.get(name), PRUNABLE)]
@@ -196,15 +190,17 @@ def masks(model: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     With a filter come its bias and the scale and shift of the batch norm straight behind it. Raises ValueError for what
     is no parameter of the model.
     """
-    parameters, norms, found = dict(model.named_parameters(remove_duplicate=False)), _norms_behind(model), {}
+    parameters, modules = dict(model.named_parameters(remove_duplicate=False)), dict(model.named_modules())
+    norms, found = _norms_behind(model), {}
     for name, mask in kept.items():
         if name not in parameters:
             raise ValueError(f"{name!r} is no parameter of the model: it has {', '.join(parameters) or 'none'}")
         weight, layer = parameters[name], name.removesuffix(".weight")
         filters = mask.ndim < weight.ndim
+        of_inputs = getattr(modules.get(layer), "transposed", False)  # which have no bias of their own
         found[name] = (mask.view(-1, *[1] * (weight.ndim - 1)) if filters else mask).expand_as(weight).float()
         for along in (f"{layer}.bias", f"{norms.get(layer)}.weight", f"{norms.get(layer)}.bias"):
-            if filters and along in parameters:
+            if filters and not of_inputs and along in parameters:
                 found[along] = mask.float()
     return found
 
@@ -226,46 +222,6 @@ def _norms_behind(model: nn.Module) -> dict[str, str]:
             and node.all_input_nodes[0].op == "call_module"}  # fmt: skip
 
 
-def shuffled(kept: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Masks with as many filters or weights kept in each layer, but drawn by lot."""
-    generator = torch.Generator().manual_seed(seed)
-    return {name: mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view_as(mask)
-            for name, mask in kept.items()}  # fmt: skip
-
-
-@torch.no_grad()
-def pruned_accuracies(model, order, fractions, names, images: Tensor, labels: Tensor) -> Tensor:
-    """Accuracy of `model` with each of `fractions` of the layers `names` pruned: (len(fractions),).
-
-    `images` (N, C, H, W) as the model takes them. What lies before the first pruned layer is computed only once.
-    Raises ValueError for a layer that is not of the chain, or none at all.
-    """
-    stages, modules = _stages(model), dict(model.named_modules())
-    places = {name: i for name, module in modules.items() for i, stage in enumerate(stages) if stage is module}
-    if not names or not set(names) <= set(places):
-        raise ValueError(f"layers {list(names)} are not allowed: give one at least of {', '.join(places)}")
-    first = min(places[name] for name in names)
-    parts, accuracies = images.split(1000), []
-    with _evaluating(model):
-        for stage in stages[:first]:
-            parts = [stage(part) for part in parts]
-        for fraction in fractions:
-            tail = nn.Sequential(*_stages(prune(model, order, fraction, names))[first:])
-            outputs = torch.cat([tail(part) for part in parts])
-            accuracies.append((outputs.argmax(1) == labels).double().mean())
-    return torch.stack(accuracies).cpu()
-
-
-def _stages(model: nn.Module) -> list[nn.Module]:
-    """The layers of a chain, in the order in which they are gone through. Raises ValueError for any other model."""
-    _refuse_lazy(model)
-    if isinstance(model, nn.Sequential):
-        return [*model]
-    if not all(isinstance(getattr(model, part, None), nn.Sequential) for part in ("features", "classifier")):
-        raise ValueError(f"a {type(model).__name__} is no chain: give a Sequential, or a model of features, classifier")
-    return [*model.features, *model.classifier]
-
-
 # ------------------------------------------------------------------------------------------ what is left
 
 
@@ -280,22 +236,24 @@ def multiply_adds(model: nn.Module, example_inputs: Inputs) -> int:
 
 
 @torch.no_grad()
-def sizes(model: nn.Module, order, fractions: Sequence[float], names: Sequence[str], images: Tensor) -> list[dict]:
-    """What is left of `model` with each of `fractions` of the layers `names` pruned and the zeros cut out.
-
-    For each: `pruned`, the fraction; `parameters`, how many; `multiply_adds`, the share (0 to 1) of those of `model`;
-    `apart`, how far the outputs of the smaller network are from those of the one with zeros, on `images` (N, C, H, W).
-    """
-    left, whole = [], multiply_adds(model, images[:1])
-    for fraction in fractions:
-        cut = prune(model, order, fraction, names).eval()
-        small = compact(cut, images[:1])
-        left.append({
-            "pruned": fraction, "parameters": sum(each.numel() for each in small.parameters()),
-            "multiply_adds": multiply_adds(small, images[:1]) / whole,
-            "apart": (small(images) - cut(images)).abs().max().item(),
-        })  # fmt: skip
-    return left
+def compare(before: nn.Module, after: nn.Module, example_inputs: Inputs, repeats: int = 20) -> tuple[dict, dict]:
+    """Of two networks: `parameters`; `multiply_adds` and `milliseconds` of a forward pass in evaluation mode on
+    `example_inputs`, the fastest of `repeats` in turn; of the second also `apart`, how far its outputs are from those
+    of the first at most."""
+    both, times = (before, after), ([], [])
+    outputs = [_outputs(model, example_inputs) for model in both]
+    for turn in range(2 * repeats):
+        with _evaluating(both[turn % 2]):
+            started = time.perf_counter()
+            _call(both[turn % 2], example_inputs)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times[turn % 2].append(1e3 * (time.perf_counter() - started))
+    found = [{"parameters": sum(each.numel() for each in model.parameters()),
+              "multiply_adds": multiply_adds(model, example_inputs), "milliseconds": min(taken)}
+             for model, taken in zip(both, times)]  # fmt: skip
+    apart = max(((this - that).abs().max().item() for this, that in zip(*outputs)), default=0.0)
+    return found[0], {**found[1], "apart": apart}
 
 
 def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
@@ -323,7 +281,7 @@ def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
 
 
 def _check(model: nn.Module) -> None:
-    _refuse_lazy(model)
+    refuse_lazy(model)
     if any(each.is_complex() for each in model.parameters()):
         raise ValueError("a model with complex parameters can't be made smaller: only real ones can")
     if not layers(model):
@@ -454,6 +412,10 @@ def _plan(model: nn.Module, inputs: Inputs, taken: dict, alive: dict) -> tuple[d
     for name, layer in layers(graph.model).items():
         if layer not in graph.module2node and (zeros := int(_zeros(layer).sum())):
             stays[name] = Counter({"the outputs can't be traced back to them": zeros})
+    for name, module in graph.model.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            if zeros := int((module.in_proj_weight.count_nonzero(1) == 0).sum()):
+                stays[f"{name}.in_proj_weight".lstrip(".")] = Counter({"all heads of attention are of one size": zeros})
     return cuts, stays
 
 
@@ -581,7 +543,7 @@ def _cut(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expect
 
 @torch.no_grad()
 def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    _refuse_lazy(model)
+    refuse_lazy(model)
     with _evaluating(model):
         try:
             return [leaf for leaf in tree_leaves(_call(model, inputs)) if isinstance(leaf, Tensor)]

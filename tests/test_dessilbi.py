@@ -574,6 +574,91 @@ def test_gradients_are_left_as_they_are(kind):
         assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients))
 
 
+@BOTH
+@pytest.mark.parametrize("option", ["foreach", "capturable", "differentiable", "maximize", "nesterov", "amsgrad"])
+def test_an_option_of_torchs_that_it_lacks_is_refused_in_one_line(kind, option):
+    with pytest.raises(TypeError, match=rf"^[^\n]* unexpected keyword argument '{option}'$"):
+        kind(dessilbi.param_groups(net()), lr=0.1, **{option: True})
+
+
+@BOTH
+@pytest.mark.parametrize("option", ["differentiable", "maximize", "nesterov", "amsgrad"])
+def test_such_an_option_of_a_group_or_a_state_is_not_passed_over(kind, option):
+    with pytest.raises(ValueError, match=f"^{option} True is not allowed: it must be False$"):
+        kind([{"params": [nn.Parameter(double(3, 4))], "penalty": "l1", option: True}], lr=0.1)
+    optimizer = make(kind, net())
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group.update({"foreach": None, option: False})  # as torch's optimizers save them
+    optimizer.load_state_dict(state)
+    state["param_groups"][0][option] = True
+    with pytest.raises(ValueError, match=f"the state doesn't fit: {option} True is not allowed"):
+        optimizer.load_state_dict(state)
+
+
+@BOTH
+def test_a_rate_can_be_a_tensor_that_a_scheduler_changes(kind):
+    plain, other = net(), net()
+    results = []
+    for model, lr in ((plain, 0.1), (other, torch.tensor(0.1, dtype=torch.float64))):
+        optimizer = kind(dessilbi.param_groups(model), lr=lr, mu=0.3)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        for _ in range(4):
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            scheduler.step()
+        results.append([*model.parameters(), optimizer.gamma(model[0].weight)])
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert isinstance(optimizer.param_groups[0]["lr"], torch.Tensor)
+
+
+@BOTH
+@pytest.mark.parametrize("penalty", ["group", None])
+def test_a_scheduler_moves_momentum_or_betas(kind, penalty):
+    """Each step is that of an optimizer which was given the values of the moment."""
+    adam = issubclass(kind, DessiLBIAdam)
+    weights = [nn.Parameter(double(3, 4)) for _ in range(2)]
+    other = {"params": [nn.Parameter(double(1))], "penalty": "l1"}
+    moved, by_hand = (kind([{"params": [w], "penalty": penalty}, dict(other)], lr=0.1, mu=0.5) for w in weights)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(moved, max_lr=0.2, total_steps=6)
+    seen = set()
+    for step in range(5):
+        for name in ("lr", "betas" if adam else "momentum"):
+            by_hand.param_groups[0][name] = moved.param_groups[0][name]
+        seen.add(moved.param_groups[0]["betas" if adam else "momentum"])
+        for w, optimizer in zip(weights, (moved, by_hand)):
+            w.grad = double(3, 4, seed=step)
+            optimizer.step()
+        scheduler.step()
+        assert torch.equal(*weights)
+    assert len(seen) == 5
+
+
+@BOTH
+def test_a_scheduler_of_all_groups_sees_their_rates(kind):
+    optimizer = kind([{"params": [nn.Parameter(double(3, 4))], "penalty": "l1", "lr": 0.2},
+                      {"params": [nn.Parameter(double(3))]}], lr=0.4)  # fmt: skip
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    assert scheduler.get_last_lr() == [0.2, 0.4] and optimizer.param_groups[0]["initial_lr"] == 0.2
+
+
+@BOTH
+def test_a_state_of_torchs_own_goes_on_as_it_would_there(kind):
+    """Without coupling, that is."""
+    model = net()
+    groups = [{"params": [p for _, p in group["params"]]} for group in dessilbi.param_groups(model)]
+    adam = issubclass(kind, DessiLBIAdam)
+    optimizer = torch.optim.Adam(groups, 0.01) if adam else torch.optim.SGD(groups, 0.01, momentum=0.9)
+    train(model, optimizer, 5)
+    again = copy.deepcopy(model)
+    resumed = kind(dessilbi.param_groups(again), 0.7, mu=math.inf)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for a, b in zip(train(model, optimizer, 5, seed=1), train(again, resumed, 5, seed=1)):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
 # ------------------------------------------------------------------------------------------ in one pass
 
 
@@ -1004,11 +1089,107 @@ def test_only_some_layers_can_be_penalised():
     assert names_by_penalty(one_name) == groups
 
 
+class Words(nn.Module):
+    """A bit of everything: embedding, attention, convolutions grouped, depthwise and transposed, a tied weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(9, 4)
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8)
+        self.other = nn.MultiheadAttention(4, 2, kdim=3, vdim=5)
+        self.convs = nn.Sequential(nn.Conv1d(4, 8, 1, groups=2), nn.Conv1d(8, 8, 3, groups=8),
+                                   nn.ConvTranspose1d(8, 2, 3))  # fmt: skip
+        self.decode = nn.Linear(4, 9)
+        self.decode.weight = self.embed.weight
+
+
+ATTENTION = ["layer.self_attn.in_proj_weight", "layer.self_attn.out_proj.weight"]
+LINEAR = ["layer.linear1.weight", "layer.linear2.weight"]
+APART = [f"other.{each}_proj_weight" for each in "qkv"] + ["other.out_proj.weight"]
+CONVS = [f"convs.{i}.weight" for i in range(3)]
+
+
+def test_groups_hold_all_kinds_of_weights_each_once():
+    groups = names_by_penalty(dessilbi.param_groups(Words()))
+    assert (groups["group"], groups["l1"]) == (CONVS, [*ATTENTION, *LINEAR, *APART])
+    assert "embed.weight" in groups[None]  # which `decode` shares
+    assert sorted(sum(groups.values(), [])) == sorted(name for name, _ in Words().named_parameters())
+
+
+@pytest.mark.parametrize("options, group, l1", [
+    ({"linear": "group"}, [*ATTENTION, *LINEAR, *APART, *CONVS], None),
+    ({"linear": None}, CONVS, None),
+    ({"leave_out": nn.Linear}, CONVS, [ATTENTION[0], *APART[:3]]),
+    ({"leave_out": ["convs", "layer.linear1", nn.MultiheadAttention, "layer.self_attn.out_proj", "other.out_proj"]},
+     None, LINEAR[1:]),
+    ({"only": "embed"}, ["embed.weight"], None),
+    ({"only": nn.Embedding}, ["embed.weight"], None),
+    ({"only": "decode"}, None, ["embed.weight"]),
+    ({"only": [nn.Conv1d, "embed"], "leave_out": "decode"}, CONVS[:2], None),
+    ({"only": ["layer.self_attn"]}, None, ATTENTION),
+], ids=str)  # fmt: skip
+def test_what_is_penalised_can_be_chosen(options, group, l1):
+    groups = names_by_penalty(dessilbi.param_groups(Words(), **options))
+    assert groups.get("group") == group and groups.get("l1") == l1
+    assert sum(map(len, groups.values())) == len(list(Words().parameters()))
+
+
+def test_a_name_of_no_layer_is_not_left_out_in_silence():
+    for name in ("conv", "convs.7", "layer.norm1"):
+        with pytest.raises(
+            ValueError, match=f"'{name}' is no convolution or linear layer of the model: it has embed, "
+        ):
+            dessilbi.param_groups(Words(), leave_out=name)
+
+
+@BOTH
+def test_a_printed_optimizer_shows_which_parameter_has_which_penalty(kind):
+    lines = [line.strip() for line in repr(kind(dessilbi.param_groups(Words()), lr=0.1)).splitlines()]
+    assert f"param_names: {CONVS}" in lines and lines.count("penalty: group") == 1
+    assert lines.index(f"param_names: {CONVS}") + 1 == lines.index("penalty: group")
+
+
+@BOTH
+def test_all_kinds_of_weights_take_a_step_and_become_sparse(kind):
+    """Transposed convolutions by their input channels, units of linear layers and attention whole."""
+    model = Words()
+    optimizer = kind(dessilbi.param_groups(model, linear="group"), lr=0.1, mu=0.02, kappa=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for _ in range(3):
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        if name in (*CONVS, *ATTENTION):
+            rows = optimizer.gamma(parameter).flatten(1)
+            assert rows.any() and (rows.count_nonzero(1).unique().tolist() in ([0, rows.shape[1]], [rows.shape[1]]))
+
+
+@BOTH
+@pytest.mark.parametrize("params", [
+    lambda p: p, lambda p: [p], lambda p: iter([p]), lambda p: [("extra", p)],
+])  # fmt: skip
+def test_a_group_with_or_without_names_can_be_added_beside_named_ones(kind, params):
+    model, extra = net(), nn.Parameter(double(3, 4))
+    optimizer = make(kind, model)
+    given = {"params": params(extra), "penalty": "l1"}
+    optimizer.add_param_group(given)
+    group = optimizer.param_groups[-1]
+    assert group["params"] == [extra] and group["param_names"] in (["extra"], None) and "lr" not in given
+    extra.grad = torch.ones_like(extra)
+    optimizer.step()
+    again = make(kind, net())
+    again.add_param_group({"params": params(nn.Parameter(double(3, 4))), "penalty": "l1"})
+    again.load_state_dict(optimizer.state_dict())
+    with pytest.raises(TypeError, match="ordered"):
+        optimizer.add_param_group({"params": {nn.Parameter(double(3))}})
+
+
 def test_a_weight_that_is_computed_is_not_passed_over_in_silence():
     model = nn.Sequential(nn.Linear(3, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
-    with pytest.raises(ValueError, match="the weight of '1' is computed from other parameters"):
+    with pytest.raises(ValueError, match="the weight of '1' is computed from other parameters: name it in `leave_out`"):
         dessilbi.param_groups(model)
     assert names_by_penalty(dessilbi.param_groups(model, only="0"))["l1"] == ["0.weight"]
+    assert names_by_penalty(dessilbi.param_groups(model, leave_out="1"))["l1"] == ["0.weight"]
 
 
 @pytest.mark.parametrize("name", ["MyNet", "MyResNet9", "VGG", "LeNet"])

@@ -80,6 +80,46 @@ def test_support_without_names_is_by_position():
     assert list(pruning.support(optimizer)) == ["1.0"]
 
 
+def test_the_support_of_units_is_one_number_a_unit_and_leads_to_masks():
+    model = small()
+    optimizer = dessilbi.DessiLBI(dessilbi.param_groups(model, linear="group"), lr=0.1)
+    weight = model.classifier[1].weight
+    optimizer.state[weight]["z"] = torch.zeros_like(weight)
+    optimizer.state[weight]["z"][[1, 3]] = 2.0
+    path = pruning.Path(run_steps=1, epoch_steps=1)
+    path.look(optimizer, 1)
+    kept = pruning.support(optimizer)["classifier.1.weight"]
+    assert kept.tolist() == [False, True, False, True, False]
+    assert path.series["path_classifier.1.weight"].shape == (2, 5)
+    order = pruning.pruning_order(model, {"classifier.1.weight": path.series["entry_classifier.1.weight"]})
+    assert order["classifier.1"].argsort().tolist()[:3] == sorted([0, 2, 4], key=lambda i: weight[i].norm().item())
+    pruned = pruning.prune(model, order, 0.6, ["classifier.1"])
+    assert (pruned.classifier[1].bias == 0).tolist() == (~kept).tolist()
+    assert pruning.compact(pruned, IMAGES).classifier[1].out_features == 2
+
+
+def test_entries_are_expected_by_hand():
+    """(1 − ‖Z‖) ν/(α ‖W‖), of filters by norm, of numbers one by one."""
+    model = small()
+    optimizer = dessilbi.DessiLBI(dessilbi.param_groups(model), lr=0.1, mu=3)
+    filters, weights = model.features[0].weight, model.classifier[3].weight
+    with torch.no_grad():
+        filters.zero_()[1:3, 0, 0, 0] = torch.tensor([0.5, -2.0])
+        weights.zero_()[0, :3] = torch.tensor([0.5, -2.0, 1.0])
+    optimizer.state[filters]["z"], optimizer.state[weights]["z"] = torch.zeros(4, 1, 3, 3), torch.zeros(3, 5)
+    optimizer.state[filters]["z"][2, 0, 1, 1], optimizer.state[filters]["z"][3] = 0.75, 9.0
+    optimizer.state[weights]["z"][0, 1] = -1.5
+    found = pruning.expected_entry(optimizer)
+    assert found["features.0.weight"].tolist() == pytest.approx([float("inf"), 60.0, 3.75, 0.0])
+    assert found["classifier.3.weight"][0].tolist() == pytest.approx([60.0, 0.0, 30.0, *[float("inf")] * 2])
+
+
+def test_the_input_channels_of_a_transposed_convolution_take_no_bias_along():
+    model = nn.Sequential(nn.ConvTranspose2d(3, 4, 2))
+    masks = pruning.masks(model, {"0.weight": torch.tensor([True, False, True])})
+    assert set(masks) == {"0.weight"} and masks["0.weight"].flatten(1).any(1).tolist() == [True, False, True]
+
+
 def test_path_notes_norms_and_the_first_entry():
     model = small()
     weight, name = model.features[0].weight, "features.0.weight"
@@ -228,38 +268,6 @@ def test_ties_are_broken_the_same_way_every_time():
     assert zero.nonzero()[:, 0].tolist() == list(range(1, 60, 2))
 
 
-def test_elimination_takes_the_filter_that_is_missed_least_each_time():
-    model, labels = small(), torch.arange(7) % 3
-    loss = lambda network: nn.functional.cross_entropy(network(IMAGES), labels).item()  # noqa: E731
-    order = pruning.elimination_order(model, "features.3", IMAGES, labels)
-    assert list(order) == ["features.3"] and model.training
-    left, gone = set(range(6)), order["features.3"].argsort().tolist()
-    for unit in gone:  # literally: each candidate cut out beside what went before
-        without = {each: torch.tensor([float(other in left - {each}) for other in range(6)]) for each in left}
-        losses = {each: loss(pruning.prune(model, {"features.3": kept}, 1 - (len(left) - 1) / 6, ["features.3"]))
-                  for each, kept in without.items()}  # fmt: skip
-        assert losses[unit] == pytest.approx(min(losses.values()), rel=1e-6)
-        left.remove(unit)
-    assert gone != pruning.pruning_order(model)["features.3"].argsort().tolist()
-
-
-def test_elimination_sees_that_one_filter_does_what_another_does():
-    """Two equal filters, the largest of all: one of them can go at no cost, since the other is counted twice."""
-    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3, 2, bias=False))
-    images, labels = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1), torch.tensor([0, 1])
-    with torch.no_grad():
-        model[0].weight[:, 0, 0, 0], model[0].bias[:] = torch.tensor([9.0, 9.0, -1.0]), 0
-        model[3].weight[:] = torch.tensor([[9.0, 9.0, 0.0], [0.0, 0.0, 5.0]])
-    order = pruning.elimination_order(model, "0", images, labels)["0"]
-    assert order.argsort().tolist()[0] in (0, 1) and pruning.pruning_order(model)["0"].argmin() == 2
-
-
-@pytest.mark.parametrize("name", ["classifier.1", "features.4", "conv3"])
-def test_what_is_no_convolution_is_not_eliminated(name):
-    with pytest.raises(ValueError, match=f"'{name}' is no convolution"):
-        pruning.elimination_order(small(), name, IMAGES, torch.zeros(7, dtype=torch.int64))
-
-
 def test_pruning_names_what_is_wrong():
     model = small()
     order = pruning.pruning_order(model)
@@ -267,21 +275,6 @@ def test_pruning_names_what_is_wrong():
         pruning.prune(model, order, 1.5, ["features.0"])
     with pytest.raises(ValueError, match="'conv3' is no layer that can be pruned: there are features.0, features.3"):
         pruning.prune(model, order, 0.5, ["conv3"])
-
-
-@pytest.mark.parametrize(
-    "layers", [["features.conv3"], ["features.conv3", "classifier.fc1"], ["features.conv1"]], ids=str
-)
-def test_accuracies_are_those_of_the_pruned_models(layers):
-    torch.manual_seed(0)
-    model = models.LeNet()
-    images, labels = torch.rand(1500, 1, 28, 28), torch.randint(10, (1500,))
-    order, fractions = pruning.pruning_order(model), (0.0, 0.3, 0.95)
-    found = pruning.pruned_accuracies(model, order, fractions, layers, images, labels)
-    for fraction, accuracy in zip(fractions, found.tolist()):
-        pruned = pruning.prune(model, order, fraction, layers)
-        assert accuracy == pytest.approx((pruned(images).argmax(1) == labels).double().mean().item())
-    assert model.training
 
 
 # ------------------------------------------------------------------------------------------ masks
@@ -318,14 +311,6 @@ def test_a_weight_that_two_layers_share_is_pruned_by_either_name():
     model[1].weight = model[0].weight
     pruned = pruning.prune(model, {"1": torch.tensor([1.0, 0.0])}, 0.5, ["1"])
     assert pruned[0].weight is pruned[1].weight and (pruned[0].weight[1] == 0).all() and (pruned[1].bias[1] == 0).all()
-
-
-def test_shuffled_masks_keep_as_many():
-    kept = {"a": torch.arange(50) < 10, "b": torch.arange(40).view(8, 5) < 7}
-    once, again, other = (pruning.shuffled(kept, seed) for seed in (0, 0, 1))
-    for name in kept:
-        assert once[name].shape == kept[name].shape and once[name].sum() == kept[name].sum()
-        assert torch.equal(once[name], again[name]) and not torch.equal(once[name], other[name])
 
 
 # ------------------------------------------------------------------------------------------ what is left
@@ -369,24 +354,25 @@ def test_a_compact_lenet_gives_the_same(fraction):
         assert models.count_parameters(smaller) < models.count_parameters(pruned)
 
 
-def test_sizes_of_what_is_left_by_hand():
+def test_what_is_left_by_hand():
     model = models.LeNet().eval()
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(2))
-    whole, half = pruning.sizes(model, pruning.pruning_order(model), (0.0, 0.5), ["features.conv3"], images)
-    assert (whole["parameters"], whole["multiply_adds"]) == (61706, 1)
+    pruned = pruning.prune(model, pruning.pruning_order(model), 0.5, ["features.conv3"])
+    before, after = pruning.compare(pruned, pruning.compact(pruned, images), images, repeats=2)
     # 60 filters of 16·5·5 weights and a bias each, and 60 inputs of each of 84 units.
-    assert half["parameters"] == 61706 - 60 * 401 - 60 * 84 and 0 < half["multiply_adds"] < 1
-    assert whole["apart"] == 0 and half["apart"] < 1e-5
+    assert (before["parameters"], after["parameters"]) == (61706, 61706 - 60 * 401 - 60 * 84)
+    whole = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 150 + 120 * 400 + 120 * 84 + 84 * 10
+    assert (before["multiply_adds"], after["multiply_adds"]) == (3 * whole, 3 * (whole - 60 * 400 - 60 * 84))
+    assert before["milliseconds"] > 0 and after["milliseconds"] > 0 and after["apart"] < 1e-5
 
 
-def test_sizes_tell_a_smaller_network_that_gives_something_else(monkeypatch):
-    model, images = models.LeNet().eval(), torch.rand(3, 1, 28, 28)
+def test_two_networks_that_give_something_else_are_apart():
+    model, images = models.LeNet(), torch.rand(3, 1, 28, 28)
     shifted = copy.deepcopy(model)
     with torch.no_grad():
         shifted.classifier.fc2.bias[4] += 0.25
-    monkeypatch.setattr(pruning, "compact", lambda cut, images: shifted)
-    (found,) = pruning.sizes(model, pruning.pruning_order(model), (0.0,), ["features.conv3"], images)
-    assert found["apart"] == pytest.approx(0.25, abs=1e-5)
+    assert pruning.compare(model, shifted, images, repeats=1)[1]["apart"] == pytest.approx(0.25, abs=1e-5)
+    assert model.training and shifted.training
 
 
 def test_a_filter_that_batch_norm_makes_a_constant_of_is_kept():
@@ -474,18 +460,6 @@ def test_nothing_changes_the_model_it_is_given():
     assert smaller.features[0].out_channels == 2 and not any(module._forward_hooks for module in smaller.modules())
 
 
-def test_a_part_that_is_frozen_stays_in_its_mode():
-    model = small(batch_norm=True)
-    model.features[1].eval()
-    order, labels = pruning.pruning_order(model), torch.zeros(7, dtype=torch.int64)
-    pruning.multiply_adds(model, IMAGES)
-    pruning.pruned_accuracies(model, order, (0.0, 0.5), ["features.4"], IMAGES, labels)
-    assert [module.training for module in model.features] == [True, False, True, True, True, True]
-    with pytest.raises(RuntimeError):  # images of two channels
-        pruning.pruned_accuracies(model, order, (0.5,), ["features.4"], IMAGES.expand(-1, 2, -1, -1), labels)
-    assert [module.training for module in model.features] == [True, False, True, True, True, True] and model.training
-
-
 # ------------------------------------------------------------------------------------------ from any network
 
 
@@ -548,6 +522,15 @@ def test_a_transformers_hidden_units_are_cut(norm_first):
     torch.testing.assert_close(smaller(series), layer(series))
     with torch.no_grad():  # torch's fused path
         torch.testing.assert_close(smaller(series), layer(series))
+
+
+def test_units_of_attention_that_stay_are_told():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).double().eval()
+    series = torch.randn(3, 5, 16, dtype=torch.float64)
+    with torch.no_grad():
+        layer.self_attn.in_proj_weight[[0, 20, 40]] = 0
+    with pytest.warns(UserWarning, match=r"3 of 'self_attn.in_proj_weight' \(all heads of attention are of one size\)"):
+        torch.testing.assert_close(pruning.compact(layer, series[:1])(series), layer(series))
 
 
 def test_what_is_added_up_is_cut_where_all_of_it_is_zero():
@@ -755,24 +738,12 @@ def test_a_frozen_network_is_cut_like_any_other():
 # ------------------------------------------------------------------------------------------ what is not allowed
 
 
-@pytest.mark.parametrize("names", [[], ["classifier"], ["features.0", "conv3"]])
-def test_accuracies_are_of_layers_that_the_chain_has(names):
-    model, labels = small(), torch.zeros(7, dtype=torch.int64)
-    with pytest.raises(ValueError, match="layers .* are not allowed: give one at least of features.0, "):
-        pruning.pruned_accuracies(model, pruning.pruning_order(model), (0.5,), names, IMAGES, labels)
-
-
-LABELS = torch.zeros(7, dtype=torch.int64)
-
-
 @pytest.mark.parametrize(
     "call",
     [
         pruning.pruning_order,
         lambda model: pruning.prune(model, {"1": torch.ones(2, 64)}, 0.5, ["1"]),
         lambda model: pruning.multiply_adds(model, IMAGES),
-        lambda model: pruning.elimination_order(model, "1", IMAGES, LABELS),
-        lambda model: pruning.pruned_accuracies(model, {}, (0.5,), ["1"], IMAGES, LABELS),
     ],
 )
 @pytest.mark.parametrize("lazy", [nn.LazyLinear(2), nn.LazyBatchNorm1d()])
@@ -790,10 +761,8 @@ def test_a_model_without_parameters_has_nothing_to_prune():
         pruning.prune(model, {}, 0.5, ["0"])
     with pytest.raises(ValueError, match="'0' is no layer that can be pruned: there are none"):
         pruning.prune(model, {"0": torch.ones(2)}, 0.5, ["0"])
-    with pytest.raises(ValueError, match="'0' is no convolution of the chain"):
-        pruning.elimination_order(model, "0", IMAGES, torch.zeros(7, dtype=torch.int64))
     with pytest.raises(ValueError, match="no convolution and no linear layer"):
-        pruning.sizes(model, {}, (0.5,), [], IMAGES)
+        pruning.compact(model, IMAGES)
 
 
 @pytest.mark.parametrize("name", ["_orig_mod.features.0.weight", "0.0", "features.0.bias"])

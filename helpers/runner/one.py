@@ -11,7 +11,7 @@ import torch
 from helpers import data, experiments, fast, models, probes, pruning, records, training
 from helpers.experiments import Run
 from helpers.records import Record, RecordError, Store
-from helpers.runner import checkpoint, engines, progress, provenance
+from helpers.runner import checkpoint, engines, progress, provenance, pruned
 
 # How far the losses of the first steps may lie from a fingerprint made elsewhere: a share of the loss, or of 1 where
 # the loss is smaller. Another instruction set or number of threads rounds otherwise, and each step magnifies that: over
@@ -131,7 +131,7 @@ def inputs(run: Run, store: Store) -> dict[str, dict[str, torch.Tensor]]:
         if not entries:
             raise RecordError(f"{run.name} takes its mask from {run.mask.of.name}, whose record holds no support")
         kept = {name: epochs <= run.mask.epoch for name, epochs in entries.items()}
-        kept = pruning.shuffled(kept, run.seed) if run.mask.random else kept
+        kept = pruned.shuffled(kept, run.seed) if run.mask.random else kept
         given["masks"] = pruning.masks(models.build(run.model, **run.options), kept)
     return given
 
@@ -249,7 +249,7 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: fast.E
 
     (conv3,) = experiments.PRUNED_LAYERS["conv3"]
     few = of(dataset.train.first(ELIMINATED_ON))
-    orders = {"magnitude": pruning.pruning_order(model), "elimination": pruning.elimination_order(model, conv3, *few)}
+    orders = {"magnitude": pruning.pruning_order(model), "elimination": pruned.elimination_order(model, conv3, *few)}
     if entry := entries_of(arrays):
         orders["support"] = pruning.pruning_order(model, entry)
     found = {}
@@ -258,7 +258,7 @@ def _pruned(model, arrays: dict, dataset: data.Dataset, run: Run, engine: fast.E
         for order_name, order in orders.items():
             for layers_name, layers in experiments.PRUNED_LAYERS.items():
                 if set(layers) <= set(order):
-                    accuracies = pruning.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
+                    accuracies = pruned.pruned_accuracies(model, order, experiments.PRUNED, layers, images, labels)
                     found[f"pruned_{order_name}_{layers_name}_{split_name}"] = accuracies.numpy().astype(np.float32)
     return found
 
