@@ -23,7 +23,7 @@ Results = Annotated[str | None, typer.Option(help="Folder of records and checkpo
 Section = Annotated[str | None, typer.Option(help="One section: 1, 1.9, …")]
 Table = Annotated[str | None, typer.Option(help='One table, by its name or a part of it: "dropout", "3.1 optimizer".')]
 RowName = Annotated[str | None, typer.Option(help='One row, by its label or a part of it: "cross".')]
-Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; without it, laptop and then paper.")]
+Budget = Annotated[str | None, typer.Option(help="smoke, laptop or paper; else REPORT_BUDGET, or paper.")]
 
 LARGEST_README = 2**24
 MOST_LINES = 10  # of one kind: ten thousand damaged files have one cause
@@ -36,10 +36,6 @@ STATUSES = {  # of errors by their class, which is not imported for it
     "Interrupted": 130, "UnknownName": 2, "ValueError": 2,
     "RecordError": 1, "DataError": 1, "ReportError": 1, "OutOfMemoryError": 1,
 }  # fmt: skip
-
-
-def budgets(budget: str | None) -> tuple[str, ...]:
-    return experiments.BUDGETS[1:] if budget is None else (experiments.find("budget", budget, experiments.BUDGETS),)
 
 
 @app.command()
@@ -59,7 +55,7 @@ def status(
 ) -> None:  # fmt: skip
     """Show which rows have a record, their accuracy, and the report's."""
     store = Store(results)
-    rows, chosen = experiments.rows(section, table), budgets(budget)
+    rows, chosen = experiments.rows(section, table), (records.shown_budget(budget),)
     known, faults = scanned = store.scan()
     entries = records.status(store, chosen, rows, scanned)
     if as_json:
@@ -110,7 +106,7 @@ def run(
     """Make the records that are missing; killed or stopped, the same command goes on."""
     if address is not None and engine != "ray":
         raise ValueError(f"address {address!r} belongs to --engine ray")
-    rows, chosen = experiments.rows(section, table, row), budgets(budget)
+    rows, chosen = experiments.rows(section, table, row), (records.shown_budget(budget),)
     _check_device(device, here=engine == "local")
     store = Store(results).prepare()
     from helpers import runner

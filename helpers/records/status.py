@@ -9,7 +9,7 @@ from helpers.records.statistics import accuracies, learned, mean, std
 from helpers.records.store import ROOT, Record, Store
 
 
-def status(store: Store, budgets=experiments.BUDGETS[1:], rows=None, scanned=None) -> list[dict[str, Any]]:
+def status(store: Store, budgets=("paper",), rows=None, scanned=None) -> list[dict[str, Any]]:
     """One entry for each row and budget, as `python -m helpers status --json` prints it.
 
     `state` is that of the row's runs together: running before pending before stale before diverged before done. Of
