@@ -17,9 +17,9 @@ from torch import nn
 from tqdm import tqdm
 
 from helpers import data, dessilbi, experiments, models, pruning, records
+from helpers.publish.readme import filled
 from helpers.runner import provenance
 from helpers.show.grid import Grid
-from helpers.show.overview import filled
 from helpers.show.text import DASH
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -344,8 +344,9 @@ pair_of_dessilbi = {label: (SECTION_3_2["CIFAR-10"], label) for label in ("with 
 with_batch_norm = {label: told_apart[label] for label in ("batch norm, no dropout", "best model")}
 
 SECTION_READINGS = {table.key: table for table in (
-    Candidates("MyNet's rate", basic_rate, told_apart, ("0.01", "0.01, images in [0, 1]")),
-    Candidates("MyNet's batch norm", basic_rate, with_batch_norm, ("0.01", "0.01, batch norm not applied")),
+    Candidates("MyNet's rate", basic_rate, told_apart, ("0.01",)),
+    Candidates("MyNet's first table", basic_rate, with_batch_norm,
+               ("0.01", "0.01, batch norm not applied", "0.01, images in [0, 1]")),
     Candidates("MyResNet9's cycle", cycle, {"final": (SECTION_1_9["final"], "final")},
                ("momentum cycles too", "ends at the low rate")),
     Candidates("VGG-A's terms", starter_terms, pair_of_vgg, ("starter code, SGD 0.01",)),
