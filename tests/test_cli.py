@@ -252,11 +252,12 @@ def test_a_report_elsewhere_leaves_a_readme_alone_that_cant_be_written(number, c
     monkeypatch.setenv("RECORDS_ONLY", "1")
     monkeypatch.setenv("RESULTS_DIR", str(records.ROOT / "results"))
     monkeypatch.setattr(build, "build", lambda *folders, **options: (tmp_path / "report.pdf",))
+    monkeypatch.setattr(readme, "blocks", lambda: {})
     monkeypatch.setattr(readme, "filled", lambda text, blocks: text + "more")
     monkeypatch.setattr(records, "put", refuse)
     code, out, errors = command("report", "--output", tmp_path, "--figures", tmp_path)
     assert (code, out) == (0, f"{tmp_path}/report.pdf\n")
-    assert errors == [f"{records.ROOT}/README.md stays as it is: {os.strerror(number)}"]
+    assert errors == [f"{path} stays as it is: {os.strerror(number)}" for path in readme.PAGES]
 
 
 @pytest.mark.parametrize("own, foreign", [
@@ -268,12 +269,13 @@ def test_other_notebooks_or_records_leave_the_repositorys_figures_alone(own, for
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path if "results" in foreign else records.ROOT / "results"))
     monkeypatch.setenv("REPORT_BUDGET", "laptop" if "budget" in foreign else "")
     monkeypatch.setattr(build, "build", lambda notebooks, output, figures: built.append(figures) or ())
-    monkeypatch.setattr(readme, "rewrite", lambda: rewritten.append(True))
+    monkeypatch.setattr(readme, "blocks", lambda: {})
+    monkeypatch.setattr(readme, "rewrite", lambda path, content: rewritten.append(path))
     # A relative path to the repository's own is no other folder.
     folder = tmp_path if "notebooks" in foreign else os.path.relpath(records.ROOT / "notebooks")
     assert command("report", "--notebooks", folder, "--output", tmp_path / "report")[0] == 0
     assert built == [records.ROOT / "figures" if own else tmp_path / "report" / "figures"]
-    assert rewritten == [True] * own
+    assert rewritten == [*readme.PAGES] * own
     command("report", "--notebooks", folder, "--figures", tmp_path / "here")
     assert built[1] == tmp_path / "here"
 
@@ -341,9 +343,9 @@ def test_status_in_json_has_its_keys(digits, command, monkeypatch):
 
 def test_every_declared_row_is_in_the_status(command):
     code, out, errors = command("status", "--json")
-    assert code == 0 and len(json.loads(out)) == 2 * len(experiments.rows())
+    assert code == 0 and len(json.loads(out)) == len(experiments.rows())
     code, out, errors = command("status")
-    assert len(out.splitlines()) == 1 + 2 * len(experiments.rows())
+    assert len(out.splitlines()) == 1 + len(experiments.rows())
 
 
 def test_status_and_verify_name_what_is_at_fault(digits, command):

@@ -25,23 +25,22 @@ def blocks(store: Store | None = None) -> dict[str, str]:
 
 
 def filled(text: str, content: Mapping[str, str]) -> str:
-    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced; RecordError if it has none."""
-
-    def fresh(match: re.Match) -> str:
-        return f"{match[1]}{content[match['name']]}\n{match[3]}"
-
-    names = "|".join(map(re.escape, content))
-    after, count = re.subn(rf"(<!-- (?P<name>{names}) -->\n).*?(<!-- /(?P=name) -->)", fresh, text, flags=re.DOTALL)
-    if not count:
-        raise RecordError(f"no markers, such as <!-- {next(iter(content))} --> … : put them where a table is to stand")
-    return after
+    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced; RecordError if a name has none."""
+    for name, block in content.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise RecordError(f"no markers <!-- {name} --> … <!-- /{name} -->: put them where the table is to stand")
+        text = pattern.sub(lambda match, block=block: f"{match[1]}{block}\n{match[2]}", text)
+    return text
 
 
 def rewrite(path: Path, content: Mapping[str, str]) -> bool:
-    """Brings the file at `path` up to date, with its own kind of line ends; gives whether that changed it."""
+    """Brings what the file at `path` has markers for up to date, with its own kind of line ends; gives whether that
+    changed it. Raises RecordError if it has none."""
     before = path.read_bytes().decode()
     plain = before.replace("\r\n", "\n")
-    after = filled(plain, content)
+    here = {name: block for name, block in content.items() if f"<!-- {name} -->" in plain}
+    after = filled(plain, here or content)
     if after != plain:
         records.put(path, after.replace("\n", "\r\n" if "\r\n" in before else "\n").encode())
     return after != plain

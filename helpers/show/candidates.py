@@ -35,7 +35,7 @@ def candidates(found: Comparison) -> Grid:
     frame = pd.DataFrame(list(lines.values())).fillna(DASH)
     frame["distance (points)"] = [f"{_root_mean_square(each):.1f}" for each in gaps.values()]
     caption = ("Test accuracy in percent, the report's in the head, the difference in brackets; distance: the root of "
-               f"the mean square of the differences. Chosen: {found.table.reading.chosen}.")  # fmt: skip
+               f"the mean square of the differences that there are. Chosen: {found.table.reading.chosen}.")  # fmt: skip
     return Grid(frame, caption)
 
 

@@ -88,7 +88,7 @@ def test_search_finds_dessilbi(site, tab):
     assert tab.bad == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "00_overview"])  # it leads to the chapters
 def test_records_are_one_click_away(site, tab, name):
     tab.goto((site / f"{name}.html").as_uri())
     targets = tab.eval_on_selector_all("article a[href$='.json']", "links => links.map(a => a.href)")
@@ -97,7 +97,9 @@ def test_records_are_one_click_away(site, tab, name):
 
 def test_links_between_pages_lead_somewhere(site, tab):
     tab.goto((site / "00_overview.html").as_uri())
-    for target in set(tab.eval_on_selector_all("#tab-headlines td:first-child a", "links => links.map(a => a.href)")):
+    targets = set(tab.eval_on_selector_all("article a[href*='.html']", "links => links.map(a => a.href)"))
+    assert len(targets) >= 7
+    for target in targets:
         page, _, label = target.split("/html/")[1].partition("#")
         assert (site / page).is_file()
         assert not label or f'id="{label}"' in (site / page).read_text()
@@ -107,4 +109,4 @@ def test_a_single_notebook_is_exported_by_nbconvert(tmp_path):
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter().from_filename(str(ROOT / "notebooks" / "00_overview.ipynb"))
-    assert "The report at a glance" in body and body.count("<table") >= 3
+    assert "What came of it all?" in body and body.count("<table") >= 3
