@@ -53,6 +53,7 @@ def test_axe_finds_nothing(site, tab, scheme):
     tab.emulate_media(color_scheme=scheme)
     for name in ("index", "search", PAGES[0]):
         tab.goto((site / f"{name}.html").as_uri())
+        tab.evaluate("Promise.all(document.getAnimations().map(each => each.finished))")  # colours that fade in
         tab.evaluate(script)
         found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
         assert [(name, each["id"], each["nodes"][0]["html"]) for each in found] == []
