@@ -18,8 +18,7 @@ def blocks(store: Store | None = None) -> dict[str, str]:
     report = Report(store, "paper")
     known, found = findings.numbers(report), {}
     for name, words in (("", findings.ENGLISH), ("-zh", findings.CHINESE)):
-        sentences = findings.findings(known, words)
-        found[f"findings{name}"] = "\n".join(f"{n}. {each}" for n, each in enumerate(sentences, 1))
+        found[f"findings{name}"] = findings.findings(known, words)
         found[f"claims{name}"] = findings.table(known, words).grid()
     return found | {"budgets": overview.progress_table(overview.progress(report)).grid()}
 

@@ -26,8 +26,8 @@ def names(text):
 def test_both_languages_cite_the_same_numbers():
     english, chinese = findings.ENGLISH, findings.CHINESE
     assert [*map(names, english["findings"])] == [*map(names, chinese["findings"])]
-    assert english["lines"].keys() == chinese["lines"].keys() == set(findings.ORDER)
-    for name in findings.ORDER:
+    assert [*english["lines"]] == [*chinese["lines"]]
+    for name in english["lines"]:
         assert [*map(names, english["lines"][name])] == [*map(names, chinese["lines"][name])], name
 
 
@@ -39,7 +39,7 @@ def test_no_number_is_typed_that_a_record_decides(words):
 
 def test_all_is_said_without_a_gap(known):
     for words in (findings.ENGLISH, findings.CHINESE):
-        text = "\n".join([*findings.findings(known, words), findings.table(known, words).grid()])
+        text = findings.findings(known, words) + findings.table(known, words).grid()
         assert "{" not in text and "nan" not in text and text.count("–") == 1  # the report gives no β
 
 
@@ -50,4 +50,4 @@ def test_verdicts_are_said_in_chinese(known):
 
 def test_without_records_nothing_fails(tmp_path):
     known = findings.numbers(Report(Store(tmp_path), "paper"))
-    assert len(findings.findings(known)) == 5 and "not measured yet" in findings.table(known).grid()
+    assert findings.findings(known).count("\n") == 4 and "not measured yet" in findings.table(known).grid()
