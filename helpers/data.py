@@ -21,6 +21,7 @@ from helpers import ROOT
 
 VALIDATION = 10_000
 CROPS = {"crop": 4, "shift": 2}  # pixels on each side that a random crop may take; digits bear only the smaller
+CUTOUT = 8  # pixels of the side of the square that "cutout" blanks
 TURN, SCALE = 10.0, 0.1  # degrees and share by which a random affine map turns and scales a digit at most
 
 # Published MD5 sums: of CIFAR-10's files in torchvision.datasets.CIFAR10, of MNIST's as unpacked.
@@ -318,6 +319,27 @@ def affine(images: torch.Tensor, degrees: torch.Tensor, scale: torch.Tensor) -> 
     return F.grid_sample(images.float(), grid, align_corners=False).round_().to(images.dtype)
 
 
+def trivial(images: torch.Tensor, seed: int) -> torch.Tensor:
+    """Each of (N, C, H, W) uint8 changed by one operation of a random strength: torchvision's TrivialAugmentWide.
+
+    Müller and Hutter, 2021. The global random state stays as it was.
+    """
+    from torchvision.transforms import v2
+
+    change = v2.TrivialAugmentWide()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.stack([change(image) for image in images])
+
+
+def cutout(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor, side: int = CUTOUT) -> torch.Tensor:
+    """Image i of (N, C, H, W) with zeros in a square of `side` pixels about row down[i] and column right[i], as much of
+    it as lies within the image (DeVries and Taylor, 2017)."""
+    rows, columns = (torch.arange(size, device=images.device) for size in images.shape[2:])
+    inside = [(at - middle[:, None] + side // 2) // side == 0 for at, middle in ((rows, down), (columns, right))]
+    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
+
+
 def normalize(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """(N, C, H, W) uint8 → float32, scaled to [0, 1], less `mean`, over `std` (each (C,)): ToTensor, then Normalize."""
     scale, shift = 1 / (255 * std), mean / std
@@ -328,7 +350,8 @@ class Batches:
     """The training batches of one run: `batches(step)` → images (n, C, H, W) float32 and labels (n,).
 
     `len(batches)` is the number of steps an epoch; each epoch has its own order. `augment` holds "crop" or "shift",
-    "flip" and "affine" as wanted. Random choices are drawn on the CPU, so that they are the same on every device.
+    "flip", "affine", "trivial" and "cutout" as wanted, done in this order; what is cut out is zero once normalised.
+    Random choices are drawn on the CPU, so that they are the same on every device.
     """
 
     def __init__(self, split: Split, size: int, seed: int, augment=(), mean=None, std=None, device="cpu"):
@@ -355,8 +378,12 @@ class Batches:
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, position = divmod(step, len(self))
         chosen = self._order(epoch)[position * self.size : (position + 1) * self.size]
-        images = self._augmented(chosen, self._generator(epoch, position + 1))
-        return normalize(images, self.mean, self.std), self.split.labels.index_select(0, chosen)
+        generator = self._generator(epoch, position + 1)
+        images = normalize(self._augmented(chosen, generator), self.mean, self.std)
+        if "cutout" in self.augment:
+            drawn = (torch.randint(size, (len(chosen),), generator=generator) for size in images.shape[2:])
+            images = cutout(images, *(each.to(images.device) for each in drawn))
+        return images, self.split.labels.index_select(0, chosen)
 
     def _augmented(self, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         device, count = chosen.device, len(chosen)
@@ -371,4 +398,6 @@ class Batches:
         if "affine" in self.augment:
             turn, grow = (torch.rand(2, count, generator=generator) * 2 - 1).to(device)
             images = affine(images, TURN * turn, 1 + SCALE * grow)
+        if "trivial" in self.augment:
+            images = trivial(images, int(torch.randint(2**31, (), generator=generator)))
         return images

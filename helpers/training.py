@@ -2,6 +2,7 @@
 neither tables nor files, and never touches the test set before the last step."""
 
 import contextlib
+import functools
 import hashlib
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import asdict
 
 import torch
 from torch import nn
+from torch.optim import swa_utils
 
 from helpers import bregman, data, dessilbi, fast, models
 from helpers.fast import Engine, optimizers
@@ -30,7 +32,7 @@ def make_optimizer(run, model: nn.Module) -> torch.optim.Optimizer:
     """The run's optimizer over the model's parameters, in torch's fastest form of it."""
     name, common = run.optimizer, dict(lr=run.lr, weight_decay=run.weight_decay)
     if name == "sgd":
-        return optimizers.SGD(model.parameters(), momentum=run.momentum, fused=True, **common)
+        return optimizers.SGD(model.parameters(), momentum=run.momentum, nesterov=run.nesterov, fused=True, **common)
     if name == "adam":
         return optimizers.Adam(model.parameters(), fused=True, **common)
     if name == "rmsprop":
@@ -69,12 +71,21 @@ class Trainer:
         self.masks = [(parameters[name], mask.to(engine.device)) for name, mask in (masks or {}).items()]
         self._apply_masks()
         self.optimizer = make_optimizer(run, self.model)
-        self.criterion = LOSSES[run.loss]
+        self.averaged = swa_utils.AveragedModel(
+            self.model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(run.average), use_buffers=True
+        ) if run.average else None  # fmt: skip
+        smoothing = {"label_smoothing": run.label_smoothing} if run.label_smoothing else {}
+        self.criterion = functools.partial(LOSSES[run.loss], **smoothing)
         self.step, self.diverged_at = 0, None
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         # Of each step: the mean loss and the number of images got right. Of the epoch under way: seconds spent.
         self.losses, self.correct = torch.zeros(2, run.epochs * steps, device=engine.device)
         self.seconds = 0.0
+
+    @property
+    def result(self) -> nn.Module:
+        """The model that is validated, tested and kept: with averaged weights where the run averages them."""
+        return self.averaged.module if self.averaged else self.model
 
     def step_on(self, images: torch.Tensor, labels: torch.Tensor, probes=()) -> tuple[torch.Tensor, torch.Tensor]:
         """One training step; gives the loss and the outputs it was made with."""
@@ -88,6 +99,8 @@ class Trainer:
             probe(self, images, labels, loss)
         self.optimizer.step()
         self._apply_masks()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
         return loss.detach(), outputs.detach()
 
     @torch.no_grad()
@@ -101,6 +114,7 @@ class Trainer:
             random["cuda"] = torch.cuda.get_rng_state(self.engine.device)
         return {
             "engine": asdict(self.engine), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged and self.averaged.state_dict(),
             "step": self.step, "diverged_at": self.diverged_at, "history": self.history, "losses": self.losses,
             "correct": self.correct, "seconds": self.seconds, "random": random,
         }  # fmt: skip
@@ -108,6 +122,8 @@ class Trainer:
     def load_state_dict(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
         for name in ("step", "diverged_at", "history", "seconds"):
             setattr(self, name, state[name])
         self.losses.copy_(state["losses"])
@@ -160,7 +176,7 @@ def fit(
             if not end_of_epoch and stop():
                 save(trainer)
                 raise Stopped
-        _close_epoch(trainer, batches, *validate(trainer.model))
+        _close_epoch(trainer, batches, *validate(trainer.result))
         save(trainer)
         if trainer.step < total and stop():
             raise Stopped
@@ -197,11 +213,19 @@ def _close_epoch(trainer: Trainer, batches: data.Batches, loss: float, accuracy:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, dataset: data.Dataset, split: data.Split, engine: Engine, normalize: bool | str = True):
-    """The model's outputs (N, 10) on a split, in evaluation mode and float32, mode left as it was."""
+def predict(
+    model: nn.Module, dataset: data.Dataset, split: data.Split, engine: Engine, normalize: bool | str = True,
+    flipped: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    """The model's outputs (N, 10) on a split, in evaluation mode and float32, mode left as it was. `flipped`: the mean
+    of those on the images and on the images mirrored left to right."""
+
+    def of(images: torch.Tensor) -> torch.Tensor:
+        return (model(images) + model(engine.place(images.flip(-1)))) / 2 if flipped else model(images)
+
     with models.keeping_modes(model):
         model.eval()
-        outputs = [model(engine.place(dataset.prepare(images, normalize))) for images in split.images.split(500)]
+        outputs = [of(engine.place(dataset.prepare(images, normalize))) for images in split.images.split(500)]
     return torch.cat(outputs).cpu()
 
 
@@ -213,7 +237,7 @@ def score(outputs: torch.Tensor, labels: torch.Tensor, loss: str) -> tuple[float
 def evaluate(model, run, dataset: data.Dataset, split: data.Split, engine: Engine) -> tuple[float, float]:
     """Loss and accuracy of the model on `split`."""
     split = split.first(run.images)
-    return score(predict(model, dataset, split, engine, run.normalize), split.labels, run.loss)
+    return score(predict(model, dataset, split, engine, run.normalize, run.flipped), split.labels, run.loss)
 
 
 def fingerprint(run, dataset: data.Dataset, start=None, masks=None) -> list[float]:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
+from torchvision.transforms import v2
 
 from helpers import data
 
@@ -483,6 +484,34 @@ def test_random_affine_maps_stay_within_their_limits(tiny, monkeypatch):
     assert 0.9 <= scale.min() < 0.92 and 1.08 < scale.max() <= 1.1
 
 
+def test_cutout_by_hand():
+    images = torch.ones(2, 1, 6, 6)
+    cut = data.cutout(images, torch.tensor([3, 0]), torch.tensor([2, 5]), side=4)
+    expected = torch.ones(2, 1, 6, 6)
+    expected[0, :, 1:5, 0:4] = 0  # two pixels before the middle, the middle, and one after
+    expected[1, :, 0:2, 3:6] = 0  # what lies beyond the edge is not there to be cut
+    assert torch.equal(cut, expected) and images.all()
+
+
+def test_what_is_cut_out_is_the_mean_image(tiny):
+    split = data.Split(images_of(64), torch.arange(64))
+    plain, cut = (data.Batches(split, 64, 0, each, tiny.mean, tiny.std)(0)[0] for each in ((), ("cutout",)))
+    holes = (cut != plain).any(1)
+    assert (cut[(cut != plain)] == 0).all()
+    assert holes.sum((1, 2)).max() == data.CUTOUT**2 and holes.sum((1, 2)).min() >= (data.CUTOUT // 2) ** 2
+    assert not torch.equal(holes[0], holes[1])
+
+
+def test_trivial_augment_is_torchvisions_image_by_image():
+    images, state = images_of(8), torch.get_rng_state()
+    ours = data.trivial(images, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(3)
+    reference = v2.TrivialAugmentWide()
+    assert torch.equal(ours, torch.stack([reference(image) for image in images]))
+    assert not torch.equal(ours, data.trivial(images, seed=4)) and ours.dtype == torch.uint8
+
+
 def test_normalize_is_to_tensor_then_normalize(tiny):
     reference = transforms.Compose([transforms.ToTensor(), transforms.Normalize(tiny.mean, tiny.std)])
     images = images_of(5)
@@ -584,7 +613,7 @@ def test_a_batch_leaves_the_global_random_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("augment", ["crop", "flip", "affine"])
+@pytest.mark.parametrize("augment", ["crop", "flip", "affine", "trivial", "cutout"])
 def test_each_batch_of_an_epoch_draws_for_itself(augment):
     """Of one image over and over, so that batches differ only in what they draw."""
     image = torch.randint(256, (1, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -71,6 +71,18 @@ def sgd(run):
     return update
 
 
+def nesterov(run):
+    """v ← μ v + g, w ← w − α (g + μ v): torch's form of it (Sutskever et al., 2013)."""
+    v = 0.0
+
+    def update(w, g, lr, step):
+        nonlocal v
+        v = run.momentum * v + g
+        return w - lr * (g + run.momentum * v)
+
+    return update
+
+
 def adam(run):
     """Kingma and Ba, 2015, algorithm 1."""
     m = v = 0.0
@@ -97,9 +109,12 @@ def rmsprop(run):
 
 
 @pytest.mark.parametrize("weight_decay", [0, 0.03])
-@pytest.mark.parametrize("rule, momentum", [(sgd, 0), (sgd, 0.5), (sgd, 0.9), (adam, 0), (rmsprop, 0)])
-def test_an_optimizer_is_the_loop_of_its_equations(rule, momentum, weight_decay):
-    run = replace(LENET, optimizer=rule.__name__, lr=0.02, momentum=momentum, weight_decay=weight_decay)
+@pytest.mark.parametrize("rule, changes", [
+    *((sgd, {"momentum": momentum}) for momentum in (0, 0.5, 0.9)), (nesterov, {"momentum": 0.9, "nesterov": True}),
+    (adam, {"optimizer": "adam", "momentum": 0}), (rmsprop, {"optimizer": "rmsprop", "momentum": 0}),
+])  # fmt: skip
+def test_an_optimizer_is_the_loop_of_its_equations(rule, changes, weight_decay):
+    run = replace(LENET, lr=0.02, weight_decay=weight_decay, **changes)
     model = Quadratic()
     optimizer, update, w = training.make_optimizer(run, model), rule(run), model.w.detach().numpy().copy()
     for step in range(1, 31):
@@ -200,6 +215,23 @@ def test_score_by_hand():
         assert training.score(outputs, torch.tensor([0, 1]), loss) == expected
 
 
+def test_labels_are_smoothed_in_training_alone(tiny_digits):
+    run, hard = replace(LENET, label_smoothing=0.2), []
+
+    def validate(model):
+        hard.append(training.evaluate(model, run, tiny_digits, tiny_digits.test, FLOAT32))
+        return hard[-1]
+
+    trainer, batches = begin(run, tiny_digits)
+    logits = trainer.model(batches(0)[0]).log_softmax(1)
+    # A tenth of the fifth goes to each of the ten classes.
+    right = logits.gather(1, batches(0)[1][:, None]).mean()
+    fit(trainer, batches, validate)
+    assert trainer.losses[0].item() == pytest.approx(-(0.8 * right + 0.2 * logits.mean()).item(), rel=1e-5)
+    plain = training.evaluate(trainer.model, LENET, tiny_digits, tiny_digits.test, FLOAT32)
+    assert hard[-1] == plain
+
+
 # ------------------------------------------------------------------------------------------ the loop
 
 
@@ -218,6 +250,25 @@ def test_training_is_the_literal_loop(tiny_digits):
                 parameter.sub_((0.05 if step < 6 else 0.025) * momentum)
     for ours, literal in zip(trainer.model.parameters(), parameters, strict=True):
         torch.testing.assert_close(ours, literal, rtol=1e-4, atol=1e-5)
+
+
+def test_averaged_weights_and_statistics_are_the_literal_mean(tiny):
+    run = replace(MYNET, average=0.8)
+    means: list[dict] = []
+
+    def average(trainer):
+        now = {name: value.detach().double().clone() for name, value in trainer.model.state_dict().items()}
+        means.append(now if not means else {name: 0.8 * means[-1][name] + 0.2 * now[name] for name in now})
+
+    asked = []
+    trainer = train(run, tiny, tick=average, validate=lambda model: asked.append(model) or scores(model))
+    assert all(model is trainer.result is not trainer.model for model in asked)
+    for name, ours in trainer.result.state_dict().items():
+        if ours.is_floating_point():  # and not the count of batches
+            torch.testing.assert_close(ours.double(), means[-1][name], rtol=1e-5, atol=1e-6)
+    plain = train(MYNET, tiny)
+    assert training.weights_sum(trainer.model) == training.weights_sum(plain.model)
+    assert plain.result is plain.model
 
 
 def test_a_run_learns(tiny_digits):
@@ -461,6 +512,15 @@ ENDS_ALIKE = {
     "dropout": MYNET,
     "dropout, adam": replace(MYNET, optimizer="adam", momentum=0, lr=1e-3),
     "3 × 3": replace(MYNET, options={**MYNET.options, "kernels": (3, 3)}),
+    "recipe": replace(
+        MYNET,
+        loss="cross_entropy",
+        nesterov=True,
+        label_smoothing=0.1,
+        average=0.9,
+        flipped=True,
+        augment=("crop", "flip", "trivial", "cutout"),
+    ),
 }
 
 
@@ -480,6 +540,7 @@ def test_a_run_stopped_and_resumed_ends_bit_for_bit_like_one_never_stopped(name,
     resumed.load_state_dict(state)
     fit(resumed, batches, scores)
     assert training.weights_sum(resumed.model) == training.weights_sum(straight.model)
+    assert training.weights_sum(resumed.result) == training.weights_sum(straight.result)
     assert torch.equal(resumed.losses, straight.losses)
     assert torch.equal(resumed.correct, straight.correct)
     assert without_seconds(resumed.history) == without_seconds(straight.history)
@@ -587,6 +648,16 @@ def test_predict_scales_where_a_run_does_not_normalise(tiny_digits):
     outputs = training.predict(model, tiny_digits, tiny_digits.test, FLOAT32, normalize=False)
     expected = model(tiny_digits.test.images / 255).detach()
     torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_predict_is_the_mean_over_an_image_and_its_mirror_image_where_a_run_says_so(tiny):
+    model = models.build("MyNet", **MYNET.options)
+    outputs = training.predict(model, tiny, tiny.test, FLOAT32, flipped=True)
+    model.eval()
+    images = tiny.prepare(tiny.test.images)
+    expected = (model(images) + model(images.flip(3))) / 2
+    torch.testing.assert_close(outputs, expected.detach(), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(outputs, training.predict(model, tiny, tiny.test, FLOAT32))
 
 
 def test_evaluate_is_the_score_of_the_split_as_far_as_the_run_takes_it(tiny_digits):

@@ -180,23 +180,28 @@ Probe = Literal["gradient_change", "smoothness", "along_gradient", "surface", "p
 class Run(Frozen):
     """One training run, described completely: the same Run on the same machine and engine gives the same numbers.
 
-    `options` are the model's; `augment` holds "crop" (pad 4) or "shift" (pad 2), "flip" and "affine"; `normalize`: by
-    the training images' mean and deviation, "symmetric" to [−1, 1], or not, so that images are in [0, 1]; `validation`:
-    on 10,000 training images that are held out, or on the test set, and then all are trained on; `images` cuts each
-    split to its first few; `start` is the run whose final weights this one starts from. `kappa`, `mu`: DessiLBI's;
-    `lam`: the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters that these start with;
-    `penalized`: the layers that are to become sparse, all if none is named. `precision`: "auto" for what is fastest,
-    "float32" where that matters. `probes`: what is measured along the way, which changes nothing of the run. `mask`:
-    weights that stay zero. Raises ValueError naming what is not allowed.
+    `options` are the model's; `augment` holds "crop" (pad 4) or "shift" (pad 2), "flip", "affine", "trivial"
+    (TrivialAugment) and "cutout" (a square of 8 pixels); `normalize`: by the training images' mean and deviation,
+    "symmetric" to [−1, 1], or not, so that images are in [0, 1]; `validation`: on 10,000 training images that are held
+    out, or on the test set, and then all are trained on; `images` cuts each split to its first few; `start` is the run
+    whose final weights this one starts from. `label_smoothing`: in training alone. `average`: the share of the averaged
+    weights (and batch-norm statistics) that stays at each step; what is validated and tested are the averaged ones.
+    `flipped`: images are also shown mirrored when the network is validated and tested, and its outputs averaged.
+    `kappa`, `mu`: DessiLBI's; `lam`: the weight of the penalty in LinBreg and AdaBreg, `density` the share of filters
+    that these start with; `penalized`: the layers that are to become sparse, all if none is named. `precision`: "auto"
+    for what is fastest, "float32" where that matters. `probes`: what is measured along the way, which changes nothing
+    of the run. `mask`: weights that stay zero. Raises ValueError naming what is not allowed.
     """
 
     data: Literal["cifar10", "mnist"] = "cifar10"
     model: Literal["MyNet", "MyResNet9", "VGG", "LeNet"]
     options: dict[str, Any] = {}
     loss: Literal["cross_entropy", "nll"] = "cross_entropy"
+    label_smoothing: Share = 0.0
     optimizer: Optimizer = "sgd"
     lr: Positive
     momentum: Share = 0.0
+    nesterov: bool = False
     kappa: Positive = 1.0
     mu: Positive = 100.0
     lam: NonNegative = 0.0
@@ -206,9 +211,11 @@ class Run(Frozen):
     schedule: Annotated[Constant | Cyclic | Exponential | Steps | Cosine, Field(discriminator="kind")] = Constant()
     epochs: Epochs
     batch_size: Batch = 64
-    augment: tuple[Literal["crop", "shift", "flip", "affine"], ...] = ()
+    augment: tuple[Literal["crop", "shift", "flip", "affine", "trivial", "cutout"], ...] = ()
     normalize: bool | Literal["symmetric"] = True
     validation: Literal["held_out", "test"] = "held_out"
+    average: Share = 0.0
+    flipped: bool = False
     images: Images | None = None
     seed: Seed = 0
     precision: Literal["auto", "float32"] = "auto"
@@ -237,6 +244,10 @@ class Run(Frozen):
             raise ValueError(f"low_momentum belongs to {', '.join(BELONGS['momentum'])}, not to {self.optimizer}")
         if {"crop", "shift"} <= set(self.augment):
             raise ValueError("crop and shift are one transform, of 4 or 2 pixels: name one of them")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(f"label_smoothing belongs to cross_entropy, not to {self.loss}")
         if "path" in self.probes and self.optimizer not in BELONGS["mu"]:
             raise ValueError(f"the probe path follows Γ, which {self.optimizer} does not have")
         if self.loss == "nll" and self.model != "MyNet":
@@ -300,6 +311,7 @@ Run.model_rebuild()
 # The optimizers that a setting belongs to.
 BELONGS = {
     "momentum": ("sgd", "dessilbi", "linbreg"),
+    "nesterov": ("sgd",),
     "kappa": ("dessilbi", "dessilbi_adam"),
     "mu": ("dessilbi", "dessilbi_adam"),
     "lam": ("linbreg", "adabreg"),

@@ -147,7 +147,7 @@ def entries_of(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 def _write(trainer, dataset: data.Dataset, store: Store, watching: dict, begun: dict, about: dict) -> Record:
     """Writes the record of a run that has ended: how it `begun`, and what machine it is `about`."""
-    run, model, seconds = trainer.run, trainer.model, trainer.history["seconds"]
+    run, model, seconds = trainer.run, trainer.result, trainer.history["seconds"]
     arrays, test, weights = _series(trainer, watching), None, {}
     if trainer.diverged_at is None:
         test = _tested(trainer, dataset, arrays)
@@ -185,9 +185,9 @@ def _series(trainer: training.Trainer, watching: dict) -> dict[str, np.ndarray]:
 
 def _tested(trainer: training.Trainer, dataset: data.Dataset, arrays: dict) -> dict[str, float | None]:
     """Loss and accuracy on the test split; puts into `arrays` what is measured of the trained weights."""
-    run, model, engine = trainer.run, trainer.model, trainer.engine
+    run, model, engine = trainer.run, trainer.result, trainer.engine
     split = dataset.test.first(run.images)
-    outputs = training.predict(model, dataset, split, engine, run.normalize)
+    outputs = training.predict(model, dataset, split, engine, run.normalize, run.flipped)
     if experiments.is_drawn(run):
         confidence, predictions = outputs.softmax(1).max(1)  # of log-probabilities as well
         arrays["test_predictions"] = predictions.to(torch.uint8).numpy()

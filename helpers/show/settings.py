@@ -11,8 +11,11 @@ from helpers.show.text import DASH, listed
 
 NAMED = {
     "data": "data", "model": "network", "options": "its options", "start": "starts from", "optimizer": "optimizer",
-    "lr": "learning rate", "schedule": "schedule", "momentum": "momentum", "kappa": "κ", "mu": "ν", "lam": "λ",
-    "penalized": "penalised layers", "weight_decay": "weight decay", "loss": "loss", "epochs": "epochs",
+    "lr": "learning rate", "schedule": "schedule", "momentum": "momentum", "nesterov": "Nesterov momentum",
+    "kappa": "κ", "mu": "ν", "lam": "λ",
+    "penalized": "penalised layers", "weight_decay": "weight decay", "loss": "loss",
+    "label_smoothing": "label smoothing", "average": "averaged weights, share that stays at each step",
+    "flipped": "tested on mirror images as well", "epochs": "epochs",
     "batch_size": "batch size", "augment": "augmentation", "normalize": "inputs", "precision": "precision",
 }  # fmt: skip
 ALWAYS = ("data", "model", "optimizer", "lr", "schedule", "loss", "epochs", "batch_size", "augment", "normalize")

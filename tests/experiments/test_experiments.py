@@ -218,7 +218,7 @@ def test_a_row_that_the_report_does_not_have_is_reported_as_nothing():
 
 UNUSED = {  # fields of other sections, at their defaults
     "kappa": 1, "mu": 100, "lam": 0, "density": 1, "penalized": [], "precision": "auto", "probes": [], "mask": None,
-    "validation": "held_out",
+    "validation": "held_out", "nesterov": False, "label_smoothing": 0, "average": 0, "flipped": False,
 }  # fmt: skip
 
 
@@ -443,14 +443,14 @@ def test_names_last(run, name):
 class Wider(Run):
     """A run as it may be described one day."""
 
-    label_smoothing: float = 0.0
+    gradient_clip: float = 0.0
 
 
 @pytest.mark.parametrize("run", [row.run for row in rows()], ids=lambda run: run.name)
 def test_a_new_field_with_a_default_leaves_digests_as_they_are(run):
     fields = {name: getattr(run, name) for name in Run.model_fields}
     assert Wider(**fields).digest == run.digest
-    assert Wider(**fields, label_smoothing=0.1).digest != run.digest
+    assert Wider(**fields, gradient_clip=0.1).digest != run.digest
 
 
 def test_defaults_said_aloud_leave_the_digest_as_it_is():
@@ -467,6 +467,7 @@ OTHER = {  # of each field a value that no run here has
     "lr": 0.11, "momentum": 0.4, "weight_decay": 1e-9, "schedule": Cyclic(high=0.2), "epochs": 51, "batch_size": 63,
     "augment": ("flip",), "normalize": False, "validation": "test", "images": 49_999, "seed": 1, "start": LENET,
     "kappa": 5, "mu": 20, "lam": 0.1, "density": 0.5, "penalized": ("conv3",), "precision": "float32",
+    "label_smoothing": 0.1, "nesterov": True, "average": 0.99, "flipped": True,
     "probes": ("path",), "mask": Mask(of=FOLLOWED, epoch=3),
 }  # fmt: skip
 
@@ -476,9 +477,10 @@ def test_another_value_of_any_field_is_another_digest(field):
     # Nothing here stands in the way of another model, optimizer or loss.
     loss = "nll" if field == "loss" else "cross_entropy"
     optimizer = {"lam": "linbreg", "density": "linbreg"}.get(
-        field, "sgd" if field in ("momentum", "optimizer") else "dessilbi"
+        field, "sgd" if field in ("momentum", "nesterov", "optimizer") else "dessilbi"
     )
-    run = Run(data="mnist", model="MyNet", loss=loss, optimizer=optimizer, lr=0.1, epochs=50)
+    momentum = 0.9 if field == "nesterov" else 0
+    run = Run(data="mnist", model="MyNet", loss=loss, optimizer=optimizer, momentum=momentum, lr=0.1, epochs=50)
     changed = Run(**{**{name: getattr(run, name) for name in Run.model_fields}, field: OTHER[field]})
     assert getattr(changed, field) != getattr(run, field)
     assert changed.digest != run.digest
@@ -586,6 +588,7 @@ NAN, INFINITE = float("nan"), float("inf")
     *(("weight_decay", value) for value in (-1, -1e-9, NAN, INFINITE, -INFINITE, "fast", None, [1])),
     *(("momentum", value) for value in (-0.1, 1, 1.5, NAN, INFINITE, "a\nb")),
     *((name, value) for name in ("epochs", "batch_size", "images") for value in (0, -1, 2.5, NAN, INFINITE, "ten")),
+    *((name, value) for name in ("label_smoothing", "average") for value in (-0.1, 1, NAN, "some")),
     *(("seed", value) for value in (-1, 0.5, NAN)),
     *(("data", value) for value in ("cifar100", "", None, 3)),
     *(("model", value) for value in ("MyNut", "mynet", "", None, 3, ["MyNet"])),
@@ -628,6 +631,9 @@ def test_an_options_value_that_is_not_allowed_is_told_in_one_line(option, value)
     (lambda: allowed(model="VGG", options={"init": "zeros"}), ("init", "'zeros'", "xavier")),
     (lambda: allowed(optimizer="adam", momentum=0.5), ("momentum 0.5", "adam")),
     (lambda: allowed(model="VGG", loss="nll"), ("nll", "VGG")),
+    (lambda: allowed(nesterov=True), ("nesterov", "momentum")),
+    (lambda: allowed(optimizer="adam", nesterov=True), ("nesterov True", "belongs to sgd", "adam")),
+    (lambda: allowed(loss="nll", label_smoothing=0.1), ("label_smoothing", "cross_entropy", "nll")),
     (lambda: Cyclic(high=-1), ("high", "-1")),
     (lambda: Cyclic(high=1, low_momentum=1), ("low_momentum", "1")),
     (lambda: Cyclic(high=1, shrink=0), ("shrink", "0")),
