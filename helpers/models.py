@@ -71,39 +71,50 @@ def _convolution(
     return [*layers, _activation(activation)]
 
 
-def _check_dropout(dropout: float) -> None:
+def _check_mynet(kernels: tuple[int, int], hidden: int, dropout: float) -> None:
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout {dropout} is not allowed: it must be at least 0 and below 1")
+    if hidden < 1:
+        raise ValueError(f"hidden {hidden} is not allowed: it must be at least 1")
+    side = 32
+    for kernel in kernels:
+        if not 1 <= kernel < side:
+            raise ValueError(f"kernels {kernels} are not allowed: {kernel} must be at least 1 and below {side}")
+        side = (side - kernel + 1) // 2
+
+
+# The notebooks show these classes, and a page has room for lines of some 100 characters.
 
 
 class MyNet(_Classifier):
-    """The basic network of section 1: two unpadded convolutions of 64 channels and two linear layers.
+    """The basic network of section 1: two convolutions of 64 channels and two linear layers.
 
-    (N, 3, 32, 32) float → (N, 10) log-probabilities. `kernels`: sides of the two square kernels; `hidden`: width of the
-    hidden linear layer; `dropout`: share of activations dropped after each convolution; `activation`: "relu" or "tanh".
+    (N, 3, 32, 32) float → (N, 10) log-probabilities. `kernels`: sides of the two square
+    kernels, which are not padded; `hidden`: width of the hidden linear layer; `dropout`:
+    share of activations dropped after each convolution; `activation`: "relu" or "tanh".
     The defaults have 1,757,258 parameters.
     """
 
-    def __init__(self, kernels=(5, 5), hidden=1024, dropout=0.0, activation="relu", batch_norm=True):
-        _check_dropout(dropout)
-        if hidden < 1:
-            raise ValueError(f"hidden {hidden} is not allowed: it must be at least 1")
+    def __init__(
+        self, kernels=(5, 5), hidden=1024, dropout=0.0, activation="relu", batch_norm=True
+    ):  # fmt: skip
+        _check_mynet(kernels, hidden, dropout)
+        common = dict(activation=activation, batch_norm=batch_norm)
         features, side, inputs = [], 32, 3
         for kernel in kernels:
-            if not 1 <= kernel < side:
-                raise ValueError(f"kernels {kernels} are not allowed: {kernel} must be at least 1 and below {side}")
-            features += _convolution(inputs, 64, kernel, activation=activation, batch_norm=batch_norm)
+            features += _convolution(inputs, 64, kernel, **common)
             features += [nn.MaxPool2d(2), nn.Dropout(dropout)]
             side, inputs = (side - kernel + 1) // 2, 64
-        classifier = [nn.Linear(64 * side * side, hidden), _activation(activation), nn.Linear(hidden, 10)]
-        super().__init__(features, [*classifier, LogSoftmax(dim=1)])
+        classifier = [nn.Linear(64 * side * side, hidden), _activation(activation)]
+        super().__init__(features, [*classifier, nn.Linear(hidden, 10), LogSoftmax(dim=1)])
 
 
 class MyResNet9(_Classifier):
-    """The deeper network of section 1.9: eight convolutions, two residual blocks and one linear layer.
+    """The deeper network of section 1.9: eight convolutions, two residual blocks, one linear layer.
 
-    (N, 3, 32, 32) float → (N, 10) logits. `block_kernel`: 3 for the 3×3 convolution 64→256 followed by a pool, 5 for
-    the 5×5 one of stride 2 without. With 3 its convolutions (weights and biases) hold 2,143,808 parameters.
+    (N, 3, 32, 32) float → (N, 10) logits. `block_kernel`: 3 for the 3×3 convolution 64→256
+    followed by a pool, 5 for the 5×5 one of stride 2 without. With 3 its convolutions
+    (weights and biases) hold 2,143,808 parameters.
     """
 
     def __init__(self, block_kernel=3, activation="relu", batch_norm=True):
@@ -112,24 +123,30 @@ class MyResNet9(_Classifier):
         common = dict(activation=activation, batch_norm=batch_norm)
 
         def convolution(inputs, outputs, kernel, stride=1):
-            return _convolution(inputs, outputs, kernel, padding=kernel // 2, stride=stride, **common)
+            padding = kernel // 2
+            return _convolution(inputs, outputs, kernel, padding=padding, stride=stride, **common)
 
-        widening = convolution(64, 256, 3) + [nn.MaxPool2d(2)] if block_kernel == 3 else convolution(64, 256, 5, 2)
+        if block_kernel == 3:
+            widening = [*convolution(64, 256, 3), nn.MaxPool2d(2)]
+        else:
+            widening = convolution(64, 256, 5, stride=2)
         features = [
             *convolution(3, 32, 5), *convolution(32, 64, 3), nn.MaxPool2d(2),
             Residual(*convolution(64, 64, 5), *convolution(64, 64, 5)),
             *widening,
             *convolution(256, 256, 3), nn.MaxPool2d(2),
-            Residual(*convolution(256, 256, 3), *convolution(256, 256, 3)), nn.MaxPool2d(2),
+            Residual(*convolution(256, 256, 3), *convolution(256, 256, 3)),
+            nn.MaxPool2d(2),
         ]  # fmt: skip
         super().__init__(features, [nn.Linear(256 * 2 * 2, 10)])
 
 
 class VGG(_Classifier):
-    """VGG-A (Simonyan and Zisserman, 2015, table 1) for 32×32 images, with a classifier of 512–512–10.
+    """VGG-A (Simonyan and Zisserman, 2015, table 1) for 32×32 images, its classifier 512–512–10.
 
-    (N, 3, 32, 32) float → (N, 10) logits. `init`: normal weights and zero biases, "kaiming" as He et al. draw them,
-    "xavier" as Glorot and Bengio; "default": PyTorch's own. With batch norm it has 9,756,426 parameters.
+    (N, 3, 32, 32) float → (N, 10) logits. `init`: normal weights and zero biases, "kaiming"
+    as He et al. draw them, "xavier" as Glorot and Bengio; "default": PyTorch's own. With
+    batch norm it has 9,756,426 parameters.
     """
 
     PLAN = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")

@@ -92,16 +92,25 @@ def test_a_figure_or_table_has_a_caption_a_label_and_a_reading_below(notebook):
             ), f"no reading below: {cell.source}"  # fmt: skip
 
 
-def test_a_figure_leads_to_its_records_or_has_none(notebook):
+def sections(notebook) -> list[list]:
+    """The cells from each heading of the first or second level to the next."""
+    found = [[]]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and re.search("^##? ", cell.source, re.MULTILINE):
+            found.append([])
+        found[-1].append(cell)
+    return found
+
+
+def test_a_section_with_a_figure_leads_to_its_records_or_has_none(notebook):
     absent = ("no record yet", "not measured yet", "Not measured yet")
-    for i, cell in enumerate(notebook.cells):
-        drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
-        if drawn and "networks." not in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", ()):
-            readings = "".join(
-                output.get("data", {}).get("text/markdown", "")
-                for after in notebook.cells[i + 1 : i + 4] for output in after.get("outputs", ())
-            )  # fmt: skip
-            assert any(each in readings for each in ("](../results/", "](#tab-", *absent)), cell.source
+    for section in sections(notebook):
+        outputs = [(cell, output) for cell in section for output in cell.get("outputs", ())
+                   if "networks." not in cell.source and "nbval-ignore-output" not in cell.metadata.get("tags", ())]  # fmt: skip
+        drawn = [cell.source for cell, output in outputs if "image/png" in output.get("data", {})]
+        words = "".join(output.get("data", {}).get(kind, "") for _, output in outputs
+                        for kind in ("text/html", "text/markdown"))  # fmt: skip
+        assert not drawn or any(each in words for each in ("../results/", "](#tab-", *absent)), drawn
 
 
 def test_no_score_is_typed_into_the_prose(notebook):
