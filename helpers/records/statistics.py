@@ -90,6 +90,11 @@ def expected(values: Sequence[float], spread: Spread) -> Interval:
     return _around(statistics.fmean(values), spread, 1 + 1 / len(values))
 
 
+def by_chance(spread: Spread) -> float:
+    """By how much two single runs of one row differ in one case of twenty: t · s · √2; NaN if s is not known."""
+    return _around(0, spread, 2).high if spread.freedom else math.nan
+
+
 def _around(value: float, spread: Spread, share: float) -> Interval:
     """`value` ± t · s · √share."""
     if not spread.freedom:

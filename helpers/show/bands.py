@@ -12,12 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib.transforms import ScaledTranslation
 
 from helpers.show.comparison import Comparison, Row
-from helpers.show.curves import BLUE, ORANGE, WIDTH, closed, smooth
+from helpers.show.curves import BLUE, ORANGE, WIDTH, closed, one_legend, smooth
 from helpers.show.grid import Grid
-from helpers.show.text import MISSING, NORMED, PLAIN
+from helpers.show.text import MISSING, NORMED, PLAIN, text
 
 LOOKS = {PLAIN: (ORANGE, "--", "////"), NORMED: (BLUE, "-", "")}  # colour, edge and hatch of a band
 POSITIONS = 1000  # along a curve's horizontal axis: more can't be told apart on a page
@@ -92,7 +91,7 @@ def by_seed(rows: Mapping[str, Row], what: str) -> list[Band]:
 def along(rates: Rates, rate: str) -> dict[str, dict[str, Band]]:
     """What was measured along the gradient of each step of the runs at one rate: quantity → network → band."""
     one = {name: {rate: rows[rate]} for name, rows in rates.items()}
-    ends = {"loss": ("loss_min", "loss_max"), "gradient distance": ("change_min", "change_max"),
+    ends = {"loss (nats)": ("loss_min", "loss_max"), "gradient distance": ("change_min", "change_max"),
             "effective β": ("smoothness", "smoothness")}  # fmt: skip
     return {what: both(one, *(f"along_{end}" for end in pair)) for what, pair in ends.items()}
 
@@ -123,9 +122,9 @@ def ratio(found: Mapping[str, Band], of: str, start: float = 0, stop: float = 1)
     return means[0] / means[1] if means[1] else math.nan
 
 
-def over(found: Mapping[str, Band], of: str) -> Any:
-    """`ratio` over the whole run; MISSING without records."""
-    value = ratio(found, of)
+def over(found: Mapping[str, Band], of: str, start: float = 0, stop: float = 1) -> Any:
+    """`ratio`; MISSING without records."""
+    value = ratio(found, of, start, stop)
     return MISSING if math.isnan(value) else value
 
 
@@ -138,19 +137,23 @@ def wider(found: Mapping[str, Band]) -> float:
 def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Grid:
     """What the bands of some quantities are like: quantity → network → band."""
     frame = pd.DataFrame([
-        {"quantity": what, "network": name, "median": each.middle.median(), "mean width": each.width.mean(),
-         "width / median": (each.width / each.middle).median(), "steps": f"{len(each.low):,} of {each.steps:,}",
-         "runs": f"{each.measured} of {each.runs}"}
+        {"quantity": what, "network": name, "middle": _short(each.middle.mean()), "width": _short(each.width.mean()),
+         "width / middle (median)": _short((each.width / each.middle).median())}
         for what, found in quantities.items() for name, each in found.items()
     ])  # fmt: skip
-    return Grid(frame, "The bands in numbers: median of their middle, width, steps and rates measured.")
+    return Grid(frame, "The bands in numbers: middle and width, means over the run.", left=("network",))
+
+
+def _short(value: float) -> str:
+    """Three digits, in plain notation: "0.294", "1,560"."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 1000 else text(float(f"{value:.3g}"))
 
 
 def jumps_table(rates: Rates, quantities: Mapping[str, str]) -> Grid:
     """How far each of `quantities` (name → series) jumps within a run, with and without batch norm, at each rate."""
     frame = pd.DataFrame([
         {"quantity": name, "rate": rate.removeprefix("lr "),
-         **{network: jumps(rows[rate], what) for network, rows in rates.items()}}
+         **{network: _short(jumps(rows[rate], what)) for network, rows in rates.items()}}
         for name, what in quantities.items() for rate in rates[PLAIN]
     ])  # fmt: skip
     caption = "How far a quantity jumps from one measurement to the next within a run: mean of |ln(after / before)|."
@@ -162,8 +165,8 @@ def band_ratios(quantities: Mapping[str, Mapping[str, Band]]) -> Grid:
     parts = {"": (0, 1), " (first third)": (0, 1 / 3), " (last third)": (2 / 3, 1)}
     frame = pd.DataFrame([
         {"quantity": what,
-         **{of + part: ratio(found, of, *ends) for of in ("middle", "width") for part, ends in parts.items()},
-         "wider without (% of steps)": 100 * wider(found)}
+         **{of + part: _short(ratio(found, of, *ends)) for of in ("middle", "width") for part, ends in parts.items()},
+         "wider without (% of steps)": _short(100 * wider(found))}
         for what, found in quantities.items()
     ])  # fmt: skip
     return Grid(frame, "Without batch norm over with it: above 1, the band with it is lower or narrower.")
@@ -182,6 +185,8 @@ def draw(found: Mapping[str, Mapping[str, Band]], height: float = 3) -> Figure:
                 _draw_band(each, name, ax)
         if ax.has_data():
             _finish(ax, quantity, pair.values())
+    axes[-1, 0].set_xlabel("step")
+    one_legend(axes[:1, 0])
     return closed(figure)
 
 
@@ -193,7 +198,8 @@ def _draw_band(band: Band, name: str, ax: Axes) -> None:
     some = slice(None, None, max(1, len(at) // POSITIONS))
     low, high = (smooth(values.to_numpy(), window)[some] for values in (band.low, band.high))
     # Where low and high are the same, the two edges make one line.
-    label = name if band.runs == 1 else f"{name}, {band.measured} of {band.runs} runs"
+    some_runs = f"range of {band.runs} runs" if band.measured == band.runs else f"{band.measured} of {band.runs} runs"
+    label = name if band.runs == 1 else f"{name}, {some_runs}"
     look = {"facecolor": colour, "edgecolor": colour, "hatch": hatch, "alpha": 0.35, "lw": 0}
     ax.fill_between(at[some], low, high, **look, label=label)
     for edge in (low, high):
@@ -206,16 +212,13 @@ def _finish(ax: Axes, quantity: str, found: Sequence[Band]) -> None:
     # The outermost 0.5 % of the raw ends would press all the rest flat.
     low, high = np.percentile(ends[ends > 0] if log else ends, (0.5, 99.5))
     margin = 0.05 * (high - low)
-    ax.set(xlabel="step", ylabel=quantity, ylim=(low - margin, high + margin))
+    ax.set(ylabel=quantity, ylim=(low - margin, high + margin))
     if log:  # plain numbers at 1, 2 and 5, since a band seldom spans more than a power of ten or two
         ax.set(yscale="log", ylim=(low / 1.1, high * 1.1))
         ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_formatter=NullFormatter())
         ax.yaxis.set_major_formatter("{x:,g}")
     steps = max(band.steps for band in found)
     ax.set_xlim(-0.02 * steps, 1.02 * steps)
-    # Below the plot, since a band may be anywhere in it.
-    below = ax.transAxes + ScaledTranslation(0, -0.42, ax.figure.dpi_scale_trans)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, borderaxespad=0, ncols=2)
 
 
 def surfaces(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:

@@ -35,7 +35,7 @@ class Mean:
         return self.value
 
     def __format__(self, spec: str) -> str:
-        words = percent(self.value) + ("" if self.std is None else f" ± {100 * self.std:.2f}")
+        words = percent(self.value) + ("" if self.std is None or self.failed == self.n else f" ± {100 * self.std:.2f}")
         some = "" if self.failed == self.n else f"{self.failed} of {self.n} "
         return f"{words} ({some}failed to train)" if self.failed else words
 
@@ -276,7 +276,8 @@ class Comparison(Mapping):
         lengths = sorted({experiments.at(run, self.budget).epochs for run in self.table.values()})
         name = self.table.name[0].upper() + self.table.name[1:]
         length = f"{listed(map(str, lengths), 'or')} epochs"
-        return f"{name}: test accuracy after {length}, mean ± standard deviation over n seeds.{self._to_run()}"
+        often = "mean ± standard deviation over n seeds" if any(row.n > 1 for row in self.values()) else "one run each"
+        return f"{name}: test accuracy after {length}, {often}.{self._to_run()}"
 
     def _to_run(self) -> str:
         if not self.missing:

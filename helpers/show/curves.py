@@ -25,6 +25,7 @@ MARKERS = "osD^vPX*<>hd"
 _SGD, _DESSILBI, _WARM = (BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "D")
 LOOKS = {
     PLAIN: (ORANGE, "--", "s"), NORMED: (BLUE, "-", "o"),
+    f"{PLAIN}, Kaiming": (ORANGE, "--", "s"), f"{PLAIN}, PyTorch's own": (GREEN, "-.", "D"),
     "SGD": _SGD, "plain SGD": _SGD, "SGD, warm-up and drop": (SKY, ":", "P"),
     "DessiLBI": _DESSILBI, "DessiLBI, warm-up": _WARM, "without": _DESSILBI, "without, warm-up": _WARM,
     "LinBreg": (GREEN, "-.", "D"),
@@ -162,7 +163,8 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 def _steps(ax: Axes, values: np.ndarray, end: float, window: int) -> None:
     """One value a step, up to `end`: raw behind, smoothed over `window` steps in front."""
     at = np.arange(len(values)) / len(values) * end
-    ax.plot(at, values, color=TRAIN, alpha=0.25, lw=0.4, rasterized=True)
+    few = len(values) < 1000
+    ax.plot(at, values, color=TRAIN, alpha=0.6 if few else 0.25, lw=0.8 if few else 0.4, rasterized=True)
     ax.plot(at, smooth(values, window), color=TRAIN, lw=1.6, label=f"training, mean of {window} steps")
     ax.set(xlim=(0, end))
 

@@ -1,4 +1,4 @@
-"""The whole report at a glance: all scores beside the report's, what accuracy costs, how complete the records are. It
+"""The whole report at a glance: all scores beside the report's, and how complete the records are. It
 reads records, and changes nothing."""
 
 import re
@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers import experiments, records
+from helpers import experiments
 from helpers.experiments import SECTIONS
 from helpers.records import Record
 from helpers.show.comparison import Comparison, Report
@@ -62,7 +62,7 @@ def against_report(rows: pd.DataFrame, floor: float = 55) -> Figure:
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 4.6))
     rows = rows.assign(stated=100 * rows["reported"], percent=(100 * rows["accuracy"]).clip(lower=floor))
-    _scatter(ax, rows, "stated", "percent", "section", s=40)
+    _scatter(ax, rows)
     ax.plot([floor, 100], [floor, 100], color="0.4", lw=1, ls="--", label="as reported", zorder=0)
     ax.set(xlabel="the report's accuracy (%)", ylabel="ours (%)", xlim=(floor - 1, 100.5), ylim=(floor - 2, 100.5))
     legend(ax, title="section", loc="upper left")
@@ -70,18 +70,19 @@ def against_report(rows: pd.DataFrame, floor: float = 55) -> Figure:
     _names(ax, off[off["difference"] > 0], -1)
     _names(ax, off[(off["difference"] < 0) & (off["percent"] > floor)], 1)
     for place, row in enumerate(off[off["percent"] <= floor].sort_values("stated").itertuples()):
-        words, height = f"{_name(row)}: {100 * row.accuracy:.1f} ↓", 7 + 10 * (place % 3)
-        ax.annotate(words, (row.stated, floor), (0, height), textcoords="offset points", size=7.5, ha="center")
+        words, height = f"{_name(row)}: {100 * row.accuracy:.1f} ↓", floor + 1 + 1.7 * (place % 3)
+        ax.plot([row.stated] * 2, [floor, height], color="0.5", lw=0.5, zorder=0)  # from the words to their mark
+        ax.text(row.stated, height, words, size=7.5, ha="center", va="bottom")
     return closed(figure)
 
 
-def _scatter(ax: Axes, rows: pd.DataFrame, x: str, y: str, group: str, **look) -> None:
-    """A mark a row, each group with a colour and a marker of its own."""
-    names = list(rows[group].unique())
+def _scatter(ax: Axes, rows: pd.DataFrame) -> None:
+    """A mark a row, each section with a colour and a marker of its own."""
+    names = list(rows["section"].unique())
     looks = {"palette": [LINES[i % len(LINES)][0] for i in range(len(names))], "markers": [*MARKERS[: len(names)]]}
-    groups = {"hue": group, "style": group, "hue_order": names, "style_order": names}
+    groups = {"hue": "section", "style": "section", "hue_order": names, "style_order": names}
     if names:
-        sns.scatterplot(rows, x=x, y=y, ax=ax, **groups, **looks, **look)
+        sns.scatterplot(rows, x="stated", y="percent", ax=ax, s=40, **groups, **looks)
 
 
 def _names(ax: Axes, rows: pd.DataFrame, side: int, line: float = 1.5) -> None:
@@ -97,44 +98,6 @@ def _name(row) -> str:
     """A label that says nothing by itself, "0.9" or "without", has its table's name after it."""
     alone = not re.fullmatch(r"[\d.e-]+|with(out)?", row.row)
     return row.row if alone else f"{row.row} ({row.table.split(' ', 1)[1]})"
-
-
-# ------------------------------------------------------------------------------------------ what accuracy costs
-
-
-def costs(report: Report, section: str) -> pd.DataFrame:
-    """Every distinct run of a section once: table, row, accuracy (0 to 1), parameters, seconds an epoch.
-
-    Seconds are those of one machine; see `records.times`.
-    """
-    seen = {}
-    for rows in report.section(section).values():
-        for row in rows.values():
-            if row.scores:
-                seen.setdefault(row.first.run, (rows.table.title, row))
-    seconds, _ = records.times({run: row for run, (_, row) in seen.items()})
-    lines = [(title, row.label, float(row.accuracy), row.first.parameters, seconds[run])
-             for run, (title, row) in seen.items()]  # fmt: skip
-    return pd.DataFrame(lines, columns=["table", "row", "accuracy", "parameters", "seconds_per_epoch"])
-
-
-def draw_costs(rows: pd.DataFrame, floor: float = 50) -> Figure:
-    """Accuracy of all rows, as `costs` gives them, against parameters and against seconds an epoch.
-
-    Rows below `floor` percent, which have not learned much, are named above the first plot in place of a point.
-    """
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), sharey=True)
-    low = rows["accuracy"] < min(floor / 100, rows["accuracy"].median())
-    known = rows[~low].assign(millions=rows["parameters"] / 1e6, percent=100 * rows["accuracy"])
-    for ax, column in zip(axes, ("millions", "seconds_per_epoch")):
-        _scatter(ax, known, column, "percent", "table", s=40, alpha=0.9, edgecolor="black", legend=ax is axes[-1])
-    axes[0].set(xlabel="parameters (millions)", ylabel="test accuracy (%)")
-    axes[1].set(xlabel="seconds an epoch", ylabel="")
-    legend(axes[1], title="first shown in", loc="center left", bbox_to_anchor=(1, 0.5))
-    if low.any():
-        names = ", ".join(f"{row.row} ({100 * row.accuracy:.1f} %)" for row in rows[low].itertuples())
-        axes[0].set_title(f"off the scale: {names}", loc="left", fontsize=8)
-    return closed(figure)
 
 
 # ------------------------------------------------------------------------------------------ how complete it is

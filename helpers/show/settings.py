@@ -10,7 +10,7 @@ from helpers.show.grid import Grid
 from helpers.show.text import DASH, listed
 
 NAMED = {
-    "data": "data", "model": "network", "options": "its options", "start": "starts from", "optimizer": "optimizer",
+    "data": "data", "model": "network", "options": "network options", "start": "starts from", "optimizer": "optimizer",
     "lr": "learning rate", "schedule": "schedule", "momentum": "momentum", "nesterov": "Nesterov momentum",
     "kappa": "κ", "mu": "ν", "lam": "λ",
     "penalized": "penalised layers", "weight_decay": "weight decay", "loss": "loss",
@@ -24,7 +24,7 @@ WORDS = {
     "dessilbi": "DessiLBI", "dessilbi_adam": "DessiLBI with Adam", "linbreg": "LinBreg", "adabreg": "AdaBreg",
     "nll": "negative log-likelihood", "cross_entropy": "cross-entropy", "auto": "bfloat16 where that is faster",
 }  # fmt: skip
-INPUTS = {True: "less their mean, by their deviation", False: "from 0 to 1", "symmetric": "from −1 to 1"}
+INPUTS = {True: "normalised to mean 0, deviation 1", False: "from 0 to 1", "symmetric": "from −1 to 1"}
 
 
 def settings(runs: Iterable[Run]) -> Grid:
@@ -36,7 +36,7 @@ def settings(runs: Iterable[Run]) -> Grid:
         if field in ALWAYS or any(getattr(run, field) != default for run in having):
             values = dict.fromkeys(_in_words(run, field) for run in having)
             lines.append({"setting": name, "value": " · ".join(values)})
-    return Grid(pd.DataFrame(lines), "The settings of these runs, and all values that they have.", left=("value",))
+    return Grid(pd.DataFrame(lines), "Settings of these runs; several values where they differ.", left=("value",))
 
 
 def differences(runs: Mapping[str, Run]) -> Grid:
@@ -65,7 +65,7 @@ def _in_words(run: Run, field: str) -> str:
     if field == "start":
         return "new weights" if value is None else "trained weights"
     if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in value.items()) or "its own"
+        return ", ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in value.items()) or "default"
     return _plain(value)
 
 

@@ -75,8 +75,8 @@ REPORT = [
     ("1.9", "other activations and losses", "tanh", None, None),
     ("2", "2.1 accuracy", "VGG-A", 0.764, 20 * 14.53),
     ("2", "2.1 accuracy", "VGG-A + BN", 0.8251, 20 * 18.34),
-    ("2", "2.1 accuracy with Adam", "VGG-A", 0.764, 20 * 14.53),
-    ("2", "2.1 accuracy with Adam", "VGG-A + BN", 0.8251, 20 * 18.34),
+    ("2", "2.1 accuracy with Adam", "VGG-A", None, None),
+    ("2", "2.1 accuracy with Adam", "VGG-A + BN", None, None),
     ("2", "2.1 initialisation", "VGG-A, Kaiming", 0.764, 20 * 14.53),
     ("2", "2.1 initialisation", "VGG-A, PyTorch's own", None, None),
     *(("2", "2.2 loss landscape", f"{model}, {rate}", None, None)

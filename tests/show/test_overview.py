@@ -94,12 +94,3 @@ def test_names_of_rows_side_by_side_do_not_overlap():
                 ("1", "t", "other", 0.1, 0.71)])  # fmt: skip
     boxes = [text.get_window_extent() for text in ax.texts]
     assert len(boxes) == 4 and not any(box.overlaps(other) for box, other in itertools.combinations(boxes, 2))
-
-
-def test_costs_show_each_row_on_both_axes_and_name_those_off_the_scale():
-    rows = pd.DataFrame({"table": ["a", "b", "b"], "row": ["x", "y", "stuck"], "accuracy": [0.7, 0.8, 0.1],
-                         "parameters": [10, 1_000_000, 10], "seconds_per_epoch": [1, 2, 3]})  # fmt: skip
-    left, right = overview.draw_costs(rows).axes
-    assert left.collections[0].get_offsets().tolist() == [[1e-5, 70], [1, 80]]
-    assert right.collections[0].get_offsets().tolist() == [[1, 70], [2, 80]]
-    assert left.get_title(loc="left") == "off the scale: stuck (10.0 %)"

@@ -26,7 +26,7 @@ def test_one_run_has_one_value_a_setting():
 
 def test_what_differs_has_all_its_values():
     found = of(base, replace(base, dropout=0.3), replace(base, lr=0.01))
-    assert (found["learning rate"], found["its options"]) == ("0.1 · 0.01", "its own · dropout 0.3")
+    assert (found["learning rate"], found["network options"]) == ("0.1 · 0.01", "default · dropout 0.3")
 
 
 def test_a_setting_is_that_of_the_optimizers_that_have_it():
