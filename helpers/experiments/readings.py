@@ -109,7 +109,8 @@ sparse_rate = Reading(
         "counted on, not rounded": smooth,
         "counted on, not rounded, momentum 0.5": {**smooth, "momentum": 0.5},
         "counted on, not rounded, no momentum": {**smooth, "momentum": 0},
-        "0.01, then 0.001 of 60,000 images": {**later, "validation": "test"},
+        "0.01, then 0.001, all 60,000 images": {**later, "validation": "test"},
+        "0.1, no momentum": {"momentum": 0},
     },
     chosen="counted on, not rounded, momentum 0.5",
 )

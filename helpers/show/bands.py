@@ -137,23 +137,24 @@ def wider(found: Mapping[str, Band]) -> float:
 def band_numbers(quantities: Mapping[str, Mapping[str, Band]]) -> Grid:
     """What the bands of some quantities are like: quantity → network → band."""
     frame = pd.DataFrame([
-        {"quantity": what, "network": name, "middle": _short(each.middle.mean()), "width": _short(each.width.mean()),
-         "width / middle (median)": _short((each.width / each.middle).median())}
+        {"quantity": what, "network": name, "middle": short(each.middle.mean()), "width": short(each.width.mean()),
+         "width / middle (median)": short((each.width / each.middle).median())}
         for what, found in quantities.items() for name, each in found.items()
     ])  # fmt: skip
     return Grid(frame, "The bands in numbers: middle and width, means over the run.", left=("network",))
 
 
-def _short(value: float) -> str:
+def short(value: float, digits: int = 3) -> str:
     """Three digits, in plain notation: "0.294", "1,560"."""
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 1000 else text(float(f"{value:.3g}"))
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:,.0f}" if rounded >= 1000 else text(rounded)
 
 
 def jumps_table(rates: Rates, quantities: Mapping[str, str]) -> Grid:
     """How far each of `quantities` (name → series) jumps within a run, with and without batch norm, at each rate."""
     frame = pd.DataFrame([
         {"quantity": name, "rate": rate.removeprefix("lr "),
-         **{network: _short(jumps(rows[rate], what)) for network, rows in rates.items()}}
+         **{network: short(jumps(rows[rate], what)) for network, rows in rates.items()}}
         for name, what in quantities.items() for rate in rates[PLAIN]
     ])  # fmt: skip
     caption = "How far a quantity jumps from one measurement to the next within a run: mean of |ln(after / before)|."
@@ -165,8 +166,8 @@ def band_ratios(quantities: Mapping[str, Mapping[str, Band]]) -> Grid:
     parts = {"": (0, 1), " (first third)": (0, 1 / 3), " (last third)": (2 / 3, 1)}
     frame = pd.DataFrame([
         {"quantity": what,
-         **{of + part: _short(ratio(found, of, *ends)) for of in ("middle", "width") for part, ends in parts.items()},
-         "wider without (% of steps)": _short(100 * wider(found))}
+         **{of + part: short(ratio(found, of, *ends)) for of in ("middle", "width") for part, ends in parts.items()},
+         "wider without (% of steps)": short(100 * wider(found))}
         for what, found in quantities.items()
     ])  # fmt: skip
     return Grid(frame, "Without batch norm over with it: above 1, the band with it is lower or narrower.")

@@ -16,13 +16,14 @@ from helpers.show.curves import VERMILION, WIDTH, closed, legend
 from helpers.show.filters import Pruned
 from helpers.show.grid import Grid
 from helpers.show.overview import NEAR
+from helpers.show.support import size
 from helpers.show.text import DASH, MISSING, percent, signed
 
 
 def candidates(found: Comparison) -> Grid:
     """A line a candidate: each row's accuracy in percent, with its distance from the report's, and how far all are."""
     lines: dict[str, dict[str, str]] = {}
-    gaps: dict[str, list[float]] = {}
+    gaps: dict[str, dict[str, float]] = {}
     for label, row in found.items():
         candidate, name = label.split(": ", 1)
         if row:
@@ -31,27 +32,38 @@ def candidates(found: Comparison) -> Grid:
             gap = 100 * (records.mean([record.test.accuracy for record in row if record.test]) - aim)
             cell = {f"{name} ({percent(aim)})": f"{row.accuracy} ({signed(gap)})"}
             lines.setdefault(candidate, {"candidate": candidate}).update(cell)
-            gaps.setdefault(candidate, []).append(gap)
+            gaps.setdefault(candidate, {})[name] = gap
     frame = pd.DataFrame(list(lines.values())).fillna(DASH)
-    frame["distance (points)"] = [f"{_root_mean_square(each):.1f}" for each in gaps.values()]
-    caption = ("Test accuracy in percent, the report's in the head, the difference in brackets; distance: the root of "
-               f"the mean square of the differences that there are. Chosen: {found.table.reading.chosen}.")  # fmt: skip
-    return Grid(frame, caption)
+    caption = "Test accuracy in percent, the report's in the head, the difference in brackets"
+    common = set.intersection(*(set(each) for each in gaps.values())) if gaps else set()
+    if len(common) > 1:  # else it would say the same once more
+        distances = [_root_mean_square([each[name] for name in common]) for each in gaps.values()]
+        frame["distance (points)"] = [f"{distance:.1f}" for distance in distances]
+        caption += "; distance: the root of the mean square of the differences in the columns that all candidates have"
+    return Grid(frame, f"{caption}. Chosen: {found.table.reading.chosen}.")
 
 
 def pruned(found: Comparison, layers: str = "conv3") -> Grid:
     """A line a candidate: accuracy in percent with each share pruned that the report names, and how far all are."""
     lines = [_line("the report", np.array([*REPORTED_PRUNED[layers].values()]), layers)]
-    lines += [_line(label.split(": ")[0], _means(row, layers), layers) for label, row in found.items() if row]
+    for label, row in found.items():
+        if row:
+            line = _line(label.split(": ")[0], _means(row, layers), layers)
+            lines.append(line | {"filters of conv3 in the support": f"{size(row):.0f}"})
     lines[0]["distance (points)"] = DASH
-    return Grid(pd.DataFrame(lines), f"Accuracy in percent with a share of {layers} pruned, by candidate.")
+    frame = pd.DataFrame(lines).fillna(DASH)
+    return Grid(frame, f"Accuracy in percent with a share of {layers} pruned, by candidate; means over its seeds.")
 
 
 def _line(candidate: str, scores: np.ndarray, layers: str) -> dict[str, str]:
     stated = REPORTED_PRUNED[layers]
-    distance = _root_mean_square(100 * (scores - [*stated.values()]))
     cells = {f"{100 * share:.0f} %": percent(score) for share, score in zip(stated, scores)}
-    return {"candidate": candidate, **cells, "distance (points)": f"{distance:.1f}"}
+    return {"candidate": candidate, **cells, "distance (points)": f"{_distance(scores, layers):.1f}"}
+
+
+def _distance(scores: np.ndarray, layers: str) -> float:
+    """How far scores with each share pruned lie from the report's, in points."""
+    return _root_mean_square(100 * (scores - [*REPORTED_PRUNED[layers].values()]))
 
 
 def _scores(row: Row, layers: str) -> np.ndarray:
@@ -68,10 +80,20 @@ def _root_mean_square(gaps) -> float:
     return float(np.sqrt(np.mean(np.square(gaps))))
 
 
+def _chosen(found: Comparison) -> Row:
+    return next(row for label, row in found.items() if label.startswith(f"{found.table.reading.chosen}: "))
+
+
+def distances(found: Comparison, layers: str = "conv3") -> list[float]:
+    """How far the pruned scores of each of the chosen candidate's seeds lie from the report's, in points."""
+    row = _chosen(found)
+    return [_distance(scores, layers) for scores in _scores(row, layers)] if row else []
+
+
 def farthest(found: Comparison) -> Any:
     """The largest difference of the chosen candidate's pruned scores, means over its seeds, from the report's, in
     points."""
-    (row,) = (row for label, row in found.items() if label.startswith(f"{found.table.reading.chosen}: "))
+    row = _chosen(found)
     apart = [_means(row, layers) - [*stated.values()] for layers, stated in REPORTED_PRUNED.items() if row]
     return max((100 * np.abs(each).max() for each in apart), default=MISSING)
 
@@ -97,20 +119,22 @@ def pruning_curves(found: Comparison) -> Figure:
 
 
 def met(report: Report) -> tuple[int, int]:
-    """How many rows that stand beside a score of the report come near it, and of how many."""
-    rows = overview.all_rows(report, once=False)
+    """How many runs that stand beside a score of the report come near it, each counted once, and of how many."""
+    rows = overview.all_rows(report)
     return int(_near(rows).sum()), len(rows)
 
 
 def unexplained(report: Report) -> Grid:
     """The rows that lie farther than NEAR points from the report, and not where one further run is to be expected."""
-    rows = overview.all_rows(report, once=False)
+    rows = overview.all_rows(report)
     off = rows[~_near(rows)].sort_values("difference", key=lambda each: -each.abs(), kind="stable")
     frame = pd.DataFrame({
         "table": off["table"], "row": off["row"], "ours (%)": off["ours"], "report (%)": off["reported"].map(percent),
         "difference (points)": off["difference"].map(signed),
     })  # fmt: skip
-    return Grid(frame, f"Rows more than {NEAR:g} points from the report's score, the farthest first.", left=("row",))
+    caption = (f"Rows more than {NEAR:g} points from the report's score, and outside the 95 % interval of one further "
+               "run, the farthest first; a run that stands in several tables only once.")  # fmt: skip
+    return Grid(frame, caption, left=("row",))
 
 
 def _near(rows: pd.DataFrame) -> pd.Series:

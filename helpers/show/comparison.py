@@ -313,9 +313,10 @@ class Comparison(Mapping):
         measured, where = records.times(self)
         frame = pd.DataFrame({"": list(self), "ours": [_rounded(each, 0) for each in measured.values()]})
         reported = [row.stated.seconds and row.stated.seconds / row.run.epochs for row in self.values()]
-        if any(reported):
+        if sum(map(bool, reported)) > 1:  # one alone, of another machine, compares with nothing
             frame["report"] = [_rounded(each, 1) for each in reported]
-        return Grid(frame, f"Seconds of the fastest epoch ({where or 'no record yet'}).")
+        absent = "; –: not timed on this machine" if None in measured.values() else ""
+        return Grid(frame, f"Seconds of the fastest epoch ({where or 'no record yet'}){absent}.")
 
     def settings(self) -> Grid:
         """What its runs have in common, and in what they differ."""

@@ -209,6 +209,7 @@ def live(losses: np.ndarray) -> Figure:
     figure, ax = plt.subplots(figsize=(WIDTH, 2.2))
     _steps(ax, losses, len(losses), 10)
     ax.set(xlabel="step", ylabel=LABELS["loss"])
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
     return closed(figure)
 

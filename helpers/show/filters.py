@@ -15,7 +15,7 @@ from helpers.show.comparison import Mean, Row, gap_of
 from helpers.show.curves import WIDTH, closed, legend, looks_of, one_legend, seeds, spaced, tiles
 from helpers.show.grid import Grid
 from helpers.show.support import CONV3, filter_norms, kept_weights, size
-from helpers.show.text import MISSING, Points, listed, missing, percent
+from helpers.show.text import DASH, MISSING, Points, listed, missing, percent
 
 NEAR_ZERO = 0.01  # a filter whose norm is below this share of its layer's largest is near zero
 SHOWN = tuple(percent / 100 for percent in range(0, 100, 10))  # the shares that tables show
@@ -145,12 +145,13 @@ def sizes_kept(rows: Mapping[str, Row], shares: Sequence[float] = SIZES, stated:
             "": label,
             **{_pruned(share): f"{ours.at(share)}" for share in shares},
             **{f"{_pruned(share)} by elimination": f"{searched.at(share)}" for share in eliminated},
-            "support (of 120)": f"{size(row):.0f}",
+            "filters in the support": f"{size(row):.0f}",
             "n": f"{row.n}" if len(row.alive) == row.n else f"{len(row.alive)} of {row.n}",
         })  # fmt: skip
     frame = pd.DataFrame(lines, columns=list(lines[-1]))
     caption = f"{split.capitalize()} accuracy (%) with a share of conv3's filters pruned, not trained again."
-    return Grid(frame, caption)
+    absent = " –: not measured, or no Γ." if DASH in frame.astype(str).values else ""
+    return Grid(frame, caption + absent)
 
 
 def _pruned(share: float) -> str:

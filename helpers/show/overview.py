@@ -27,8 +27,8 @@ def shown(report: Report) -> list[Comparison]:
     return [rows for number in SECTIONS if number != READINGS for rows in report.section(number).values()]
 
 
-def all_rows(report: Report, once: bool = True) -> pd.DataFrame:
-    """Every row that both we and the report have; a run that stands in several tables only `once`.
+def all_rows(report: Report) -> pd.DataFrame:
+    """Every row that both we and the report have; a run that stands in several tables only once.
 
     Section, table, row; accuracy, reported (0 to 1); ours: mean ± standard deviation in percent; difference: ours less
     the report's, in points; expected: whether the report's score lies where one further run of ours is to be expected.
@@ -37,8 +37,7 @@ def all_rows(report: Report, once: bool = True) -> pd.DataFrame:
     for rows in shown(report):
         for label, row in rows.items():
             if not missing(row.difference):
-                run = (row.first.run, row.reported) if once else (rows.table.title, label)
-                seen.setdefault(run, {
+                seen.setdefault((row.first.run, row.reported), {
                     "section": rows.table.section, "table": rows.table.title, "row": label, "ours": f"{row.accuracy}",
                     "accuracy": float(row.accuracy), "reported": float(row.reported),
                     "difference": float(row.difference), "expected": 100 * row.reported in rows.expected(label),

@@ -16,7 +16,8 @@ NAMED = {
     "penalized": "penalised layers", "weight_decay": "weight decay", "loss": "loss",
     "label_smoothing": "label smoothing", "average": "averaged weights, share that stays at each step",
     "flipped": "tested on mirror images as well", "epochs": "epochs",
-    "batch_size": "batch size", "augment": "augmentation", "normalize": "inputs", "precision": "precision",
+    "batch_size": "batch size", "augment": "augmentation", "normalize": "inputs", "validation": "trained on",
+    "precision": "precision",
 }  # fmt: skip
 ALWAYS = ("data", "model", "optimizer", "lr", "schedule", "loss", "epochs", "batch_size", "augment", "normalize")
 WORDS = {
@@ -33,7 +34,7 @@ def settings(runs: Iterable[Run]) -> Grid:
     for field, name in NAMED.items():
         having = [run for run in runs if run.optimizer in BELONGS.get(field, (run.optimizer,))]
         default = Run.model_fields[field].default
-        if field in ALWAYS or any(getattr(run, field) != default for run in having):
+        if having and (field in ALWAYS or any(getattr(run, field) != default for run in having)):
             values = dict.fromkeys(_in_words(run, field) for run in having)
             lines.append({"setting": name, "value": " · ".join(values)})
     return Grid(pd.DataFrame(lines), "Settings of these runs; several values where they differ.", left=("value",))
@@ -60,6 +61,8 @@ def _in_words(run: Run, field: str) -> str:
         return _schedule(run)
     if field == "normalize":
         return INPUTS[value]
+    if field == "validation":
+        return "all but 10,000 images" if value == "held_out" else "all images"
     if field == "penalized":
         return _plain(value) if value else "all"
     if field == "start":

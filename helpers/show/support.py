@@ -42,7 +42,7 @@ def size(row: Row) -> Any:
 def layers(row: Row) -> Any:
     """In how many of its penalised layers Γ holds anything at the end, "2 of 5", the mean over the seeds."""
     ends = [[bool(np.any(path[-1] > 0)) for path in paths(series).values()] for series in row.series]
-    return f"{np.mean([sum(each) for each in ends]):.3g} of {len(ends[0])}" if ends else MISSING
+    return f"{np.mean([sum(each) for each in ends]):.2g} of {len(ends[0])}" if ends else MISSING
 
 
 def entered(row: Row) -> list[np.ndarray]:
@@ -132,9 +132,9 @@ def path_of_conv3(row: Row, others: Mapping[str, Row]) -> Figure:
 
 def _draw_path(ax: Axes, row: Row) -> None:
     norms = paths(row.arrays)[CONV3]
-    filters, entry = norms.shape[1], np.where((norms > 0).any(0), (norms > 0).argmax(0), len(norms))
-    inside = [unit for unit in np.argsort(entry, kind="stable") if entry[unit] < len(norms)]
+    filters, entry = norms.shape[1], (norms > 0).argmax(0)
+    inside = [unit for unit in np.argsort(entry, kind="stable") if norms[-1, unit] > 0]
     for rank, unit in enumerate(inside):
         ax.plot(_epochs(row), norms[:, unit], color=str(0.8 * rank / filters), lw=0.8)
     ax.set(xlabel="epoch", ylabel="‖Γ‖ of a filter", xlim=(0, row.epochs))
-    ax.set_title(f"{len(inside)} of {filters} filters entered, dark ones first", fontsize=8)
+    ax.set_title(f"{len(inside)} of {filters} filters in the support at the end, dark ones entered first", fontsize=8)

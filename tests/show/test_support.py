@@ -76,7 +76,7 @@ def test_a_path_shows_what_entered_dark_ones_first():
     path, sizes = support.path_of_conv3(row, {"a": row}).axes
     assert [line.get_ydata().tolist() for line in path.lines] == [[0, 1, 2, 3], [0, 0, 0.5, 1]]
     assert float(path.lines[0].get_color()) < float(path.lines[1].get_color())
-    assert path.get_title() == "2 of 3 filters entered, dark ones first"
+    assert path.get_title() == "2 of 3 filters in the support at the end, dark ones entered first"
     assert path.lines[0].get_xdata().tolist() == [0, 10, 20, 30]  # epochs
     assert sizes.lines[0].get_ydata().tolist() == [0, 1, 2, 2] and sizes.lines[0].get_xdata()[-1] == 100
 
