@@ -49,15 +49,19 @@ def pruned(found: Comparison, layers: str = "conv3") -> Grid:
     for label, row in found.items():
         if row:
             line = _line(label.split(": ")[0], _means(row, layers), layers)
-            lines.append(line | {"filters of conv3 in the support": f"{size(row):.0f}"})
+            lines.append(line | {"support (filters)": f"{size(row):.0f}"})
     lines[0]["distance (points)"] = DASH
     frame = pd.DataFrame(lines).fillna(DASH)
-    return Grid(frame, f"Accuracy in percent with a share of {layers} pruned, by candidate; means over its seeds.")
+    return Grid(
+        frame,
+        f"Accuracy in percent with a share of {layers} pruned, by candidate, and conv3's filters in the support; "
+        f"means over its seeds.",
+    )
 
 
 def _line(candidate: str, scores: np.ndarray, layers: str) -> dict[str, str]:
     stated = REPORTED_PRUNED[layers]
-    cells = {f"{100 * share:.0f} %": percent(score) for share, score in zip(stated, scores)}
+    cells = {f"{100 * share:.0f}\N{NO-BREAK SPACE}%": percent(score) for share, score in zip(stated, scores)}
     return {"candidate": candidate, **cells, "distance (points)": f"{_distance(scores, layers):.1f}"}
 
 

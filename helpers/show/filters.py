@@ -145,7 +145,7 @@ def sizes_kept(rows: Mapping[str, Row], shares: Sequence[float] = SIZES, stated:
             "": label,
             **{_pruned(share): f"{ours.at(share)}" for share in shares},
             **{f"{_pruned(share)} by elimination": f"{searched.at(share)}" for share in eliminated},
-            "filters in the support": f"{size(row):.0f}",
+            "support (filters)": f"{size(row):.0f}",
             "n": f"{row.n}" if len(row.alive) == row.n else f"{len(row.alive)} of {row.n}",
         })  # fmt: skip
     frame = pd.DataFrame(lines, columns=list(lines[-1]))

@@ -144,7 +144,7 @@ def test_sizes_kept_shows_the_support_or_a_dash(store):
     rows = {"a": named(store, "a", pruned_support_conv3_test=steady(0.7), **path()),
             "b": named(store, "b", pruned_magnitude_conv3_test=steady(0.5)), "c": row(store)}  # fmt: skip
     table = filters.sizes_kept(rows, (0.0, 0.6), {"said": {0.6: 0.5}})
-    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "filters in the support", "n"]
+    assert list(table.frame) == ["", "dense", "60\N{NO-BREAK SPACE}% pruned", "support (filters)", "n"]
     assert table.frame.values.tolist() == [
         ["said", "–", "50.00", "–", "–"],
         ["a", "99.00", "99.00", "2", "1"], ["b", "99.00", "90.00", "–", "1"], ["c", "–", "–", "–", "0"],
