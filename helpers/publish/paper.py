@@ -81,8 +81,7 @@ def pdf(chapters: list[Chapter], output: Path, sources: Path, target: Path | Non
     with tempfile.TemporaryDirectory() as temporary:
         paper = Paper(chapters, sources, Path(temporary), target or output)
         main = paper.folder / "main.typ"
-        # Figures that are left over at its end stay in a chapter.
-        text = _typeset("".join(paper.page(chapter) + _typst("#place.flush()") for chapter in chapters))
+        text = _typeset("".join(map(paper.page, chapters)))
         names = f'title: "{TITLE}", subtitle: "{SUBTITLE}", mark: "{MARK}"'
         main.write_text(f'#import "report.typ": *\n#show: report.with({names})\n\n{text}', encoding="utf-8")
         shutil.copyfile(ASSETS / "report.typ", paper.folder / "report.typ")

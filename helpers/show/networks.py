@@ -144,7 +144,7 @@ def blocks(model: nn.Module, input_shape: tuple[int, ...]) -> Figure:
     for i, block in enumerate(placed):
         if block.layer.skipped:
             _skip(ax, placed[i - block.layer.skipped - 1], block, tallest + 0.1)
-    _labels(ax, placed, -tallest - 0.05)
+    _labels(ax, placed, -tallest - 0.05, size=8 if right - left > WIDTH else 7)  # a wide one is shrunk in print
     _legend(ax, placed)
     return closed(figure)
 
@@ -211,15 +211,15 @@ def _skip(ax: Axes, source: Block, add: Block, over: float) -> None:
     _arrow(ax, (end, over), (end, PLUS))
 
 
-def _labels(ax: Axes, placed: list[Block], top: float) -> None:
+def _labels(ax: Axes, placed: list[Block], top: float, size: float) -> None:
     """Name and output shape below each layer but the attached ones; those of pools stand lower."""
     for block in placed:
         if block.layer.kind in (*ATTACHED, "add"):
             continue
         x, bottom = (block.front[0] + block.front[1]) / 2, block.front[2]
-        y = top - 0.34 * (block.layer.kind == "pool")
+        y = top - 0.05 * size * (block.layer.kind == "pool")
         ax.plot([x, x], [bottom - 0.03, y + 0.02], color="#999999", lw=0.5, zorder=0)
-        ax.text(x, y, f"{block.layer.text}\n{_times(block.layer.shape)}", ha="center", va="top", fontsize=7)
+        ax.text(x, y, f"{block.layer.text}\n{_times(block.layer.shape)}", ha="center", va="top", fontsize=size)
 
 
 def _legend(ax: Axes, placed: list[Block]) -> None:

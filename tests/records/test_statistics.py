@@ -19,6 +19,7 @@ from helpers.records.statistics import (
     Interval,
     Spread,
     average,
+    by_chance,
     difference,
     expected,
     leans,
@@ -118,3 +119,8 @@ def test_a_claim_of_parts_holds_in_part(parts, said):
 
 def test_a_claim_without_any_part_is_not_measured():
     assert together([]) == UNMEASURED
+
+
+def test_two_single_runs_differ_by_chance_by_no_more_in_nineteen_cases_of_twenty():
+    assert by_chance(Spread(1.0, 4)) == pytest.approx(2.776445 * 2**0.5, rel=1e-6)  # Student's t with 4 degrees
+    assert math.isnan(by_chance(Spread(math.nan, 0)))
