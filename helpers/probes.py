@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from helpers import models
+from helpers import models, pruning
 
 Loss = Callable[[nn.Module], torch.Tensor]  # the scalar loss on a fixed batch at the model's current parameters
 Tensors = Sequence[torch.Tensor]
@@ -278,6 +278,46 @@ class Surface(StepProbe):
     def load_state_dict(self, state: dict) -> None:
         super().load_state_dict(state)
         self.kept = state["kept"]
+
+
+class Path:
+    """The way of Γ over a run with DessiLBI (the solution path).
+
+    `series` holds, for each of `points` + 1 moments evenly over the run: `path_step`, the step; `path_<parameter>`
+    (points, F), the norm of each filter or unit of Γ, or (points,), the share of single weights in the support. And
+    `entry_<parameter>`: the epoch at whose end a filter or weight was first in the support, else pruning.NEVER.
+    """
+
+    def __init__(self, run_steps: int, epoch_steps: int, points: int = 100):
+        points = min(points, run_steps)
+        self.moments = {round(i * run_steps / points): i for i in range(points + 1)}
+        self.epoch_steps, self.series = epoch_steps, {}
+
+    def __call__(self, trainer, *_) -> None:
+        """Looks at Γ before the step `trainer.step`; as `finish`, after the last one."""
+        self.look(trainer.optimizer, trainer.step)
+
+    finish = __call__
+
+    def look(self, optimizer, step: int) -> None:
+        """Notes what Γ is after `step` steps, if that is one of the moments or the end of an epoch."""
+        if (moment := self.moments.get(step)) is not None:
+            found = {"path_step": torch.tensor(step, dtype=torch.int32)}
+            for name, weight, whole, _ in pruning.penalised(optimizer):
+                sizes = pruning.units(optimizer.gamma(weight), whole).cpu()
+                found[f"path_{name}"] = sizes.float() if whole else (sizes > 0).float().mean()
+            for name, values in found.items():
+                self.series.setdefault(name, values.new_zeros(len(self.moments), *values.shape))[moment] = values
+        if step > 0 and step % self.epoch_steps == 0:
+            entry = {key.removeprefix("entry_"): each for key, each in self.series.items() if key.startswith("entry_")}
+            pruning.note_entry(entry, optimizer, step // self.epoch_steps)
+            self.series |= {f"entry_{name}": epochs for name, epochs in entry.items()}
+
+    def state_dict(self) -> dict:
+        return {"series": self.series}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.series = state["series"]
 
 
 PROBES = {

@@ -12,7 +12,6 @@ One file to copy beside `dessilbi.py`; it needs torch and torch-pruning alone:
 import contextlib
 import copy
 import functools
-import itertools
 import math
 import time
 import warnings
@@ -28,9 +27,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 NEVER = 2000  # in place of an epoch, for what never entered the support; the number is that of the authors' code
-PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+PRUNABLE = (nn.modules.conv._ConvNd, nn.Linear)  # layers that make outputs of inputs, and so can lose some of either
 NORMS = nn.modules.batchnorm._BatchNorm
-TAKING = (nn.modules.conv._ConvNd, nn.Linear)  # layers that make outputs of inputs, and so can lose some of either
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]  # what a model is called with
 
@@ -41,25 +39,25 @@ Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]  # what a model is cal
 def units(weight: Tensor, whole: bool | None = None) -> Tensor:
     """What can go on its own: the norm of each filter or unit w[f], (F,), or each |w| in the weight's shape.
 
-    `whole`: which of the two; not given, filters of weights of more than two dimensions, which convolutions have.
+    `whole`: which of the two; not given, filters of weights of more than two dimensions, which convolutions have. Those
+    of a transposed convolution belong to an input channel each, as in DessiLBI's penalty.
     """
     whole = weight.ndim > 2 if whole is None else whole
     return torch.linalg.vector_norm(weight.flatten(1), dim=1) if whole else weight.abs()
 
 
-def _penalised(optimizer) -> Iterator[tuple[str, dict, Tensor]]:
-    """(name, group, parameter) of each parameter with a penalty; its name is its place where it was given none."""
+def penalised(optimizer) -> Iterator[tuple[str, Tensor, bool, dict]]:
+    """(name, parameter, whether by filter, group) of what has a penalty; a name is its place where none was given."""
     for index, group in enumerate(optimizer.param_groups):
         names = group.get("param_names") or [f"{index}.{i}" for i in range(len(group["params"]))]
         if group.get("penalty") is not None:
-            yield from ((name, group, parameter) for name, parameter in zip(names, group["params"]))
+            yield from ((name, each, group["penalty"] == "group", group) for name, each in zip(names, group["params"]))
 
 
 def support(optimizer) -> dict[str, Tensor]:
     """Where Γ of a DessiLBI optimizer is not zero, by parameter: bool for each filter or unit (F,) where it was
     penalised by group, else in the weight's shape."""
-    return {name: units(optimizer.gamma(parameter), group["penalty"] == "group") > 0
-            for name, group, parameter in _penalised(optimizer)}  # fmt: skip
+    return {name: units(optimizer.gamma(weight), whole) > 0 for name, weight, whole, _ in penalised(optimizer)}
 
 
 @torch.no_grad()
@@ -68,59 +66,19 @@ def expected_entry(optimizer) -> dict[str, Tensor]:
     and the rate stayed as they are: (1 − ‖Z‖) ν/(α ‖W‖), at the start of a run ν/(α ‖W‖); 0 where it is in, inf where W
     is zero."""
     found = {}
-    for name, group, weight in _penalised(optimizer):
+    for name, weight, whole, group in penalised(optimizer):
         z = optimizer.state.get(weight, {}).get("z", torch.zeros_like(weight))
-        size, reached = (units(each, group["penalty"] == "group") for each in (weight, z))
-        found[name] = ((1 - reached).clamp(min=0) * (group["mu"] / group["lr"]) / size).nan_to_num(0, math.inf)
+        missing, size = (1 - units(z, whole)).clamp(min=0), units(weight, whole)
+        found[name] = (missing * (group["mu"] / group["lr"]) / size).nan_to_num(0, math.inf)
     return found
 
 
-class Path:
-    """A probe of the training loop: the way of Γ over a run with DessiLBI (the solution path).
-
-    `series` holds, for each of `points` + 1 moments evenly over the run: `path_step`, the step; `path_<parameter>`
-    (points, F), the norm of each filter or unit of Γ, or (points,), the share of single weights in the support. And
-    `entry_<parameter>`: the epoch at whose end a filter or weight was first in the support, else NEVER.
-    """
-
-    def __init__(self, run_steps: int, epoch_steps: int, points: int = 100):
-        self.total, self.epoch_steps = run_steps, epoch_steps
-        points = min(points, run_steps)
-        self.moments = {round(i * run_steps / points): i for i in range(points + 1)}
-        self.series: dict[str, Tensor] = {}
-
-    def __call__(self, trainer, *_) -> None:
-        """Looks at Γ before the step `trainer.step`, if that is a moment to look."""
-        self.look(trainer.optimizer, trainer.step)
-
-    def finish(self, trainer) -> None:
-        """Looks at Γ after the last step."""
-        self.look(trainer.optimizer, trainer.step)
-
-    def look(self, optimizer, step: int) -> None:
-        moment, epoch_ends = self.moments.get(step), step > 0 and step % self.epoch_steps == 0
-        if moment is None and not epoch_ends:
-            return
-        for name, group, parameter in _penalised(optimizer):
-            sizes = units(optimizer.gamma(parameter), group["penalty"] == "group").cpu()
-            values = sizes if group["penalty"] == "group" else (sizes > 0).float().mean()
-            if moment is not None:
-                self._series(f"path_{name}", (len(self.moments), *values.shape), torch.float32)[moment] = values
-                self._series("path_step", (len(self.moments),), torch.int32)[moment] = step
-            if epoch_ends:
-                entry = self._series(f"entry_{name}", sizes.shape, torch.int16, NEVER)
-                entry[(sizes > 0) & (entry == NEVER)] = step // self.epoch_steps
-
-    def _series(self, name: str, shape, dtype, fill: float = 0) -> Tensor:
-        if name not in self.series:
-            self.series[name] = torch.full(shape, fill, dtype=dtype)
-        return self.series[name]
-
-    def state_dict(self) -> dict:
-        return {"series": self.series}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.series = state["series"]
+def note_entry(entry: dict[str, Tensor], optimizer, epoch: int) -> None:
+    """Notes in `entry`, by parameter, for what is in the support for the first time that this came about in `epoch`;
+    NEVER stands where it hasn't yet."""
+    for name, inside in support(optimizer).items():
+        first = entry.setdefault(name, torch.full(inside.shape, NEVER, dtype=torch.int16))
+        first[inside.cpu() & (first == NEVER)] = epoch
 
 
 # ------------------------------------------------------------------------------------------ pruning
@@ -135,7 +93,7 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
     """How much each filter or weight of a model is worth keeping, by layer; what is lowest is pruned first.
 
     The authors' order: ‖W_f‖ less the epoch in which filter f entered the support, |w| less that of a weight, NEVER for
-    what did not enter. `entry`: parameter name → epochs, as `Path` records it. Without it: magnitude alone. Raises
+    what did not enter. `entry`: parameter name → epochs, as `note_entry` has it. Without it: magnitude alone. Raises
     ValueError for a name that is no weight of the model's layers.
     """
     refuse_lazy(model)
@@ -151,7 +109,7 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
 
 
 def refuse_lazy(model: nn.Module) -> None:
-    if any(nn.parameter.is_lazy(each) for each in itertools.chain(model.parameters(), model.buffers())):
+    if any(nn.parameter.is_lazy(each) for each in (*model.parameters(), *model.buffers())):
         raise ValueError("a model with lazy layers has no weights yet: call it on a batch first")
 
 
@@ -178,9 +136,8 @@ def prune(model: nn.Module, order: Mapping[str, Tensor], fraction: float, layers
         lowest = torch.argsort(scores, stable=True)[: round(fraction * len(scores))]
         mask = torch.ones_like(scores, dtype=torch.bool).index_fill(0, lowest, False)
         kept[f"{name}.weight"] = mask.view_as(order[name])
-    parameters = dict(pruned.named_parameters(remove_duplicate=False))
     for name, mask in masks(pruned, kept).items():
-        parameters[name].mul_(mask)
+        pruned.get_parameter(name).mul_(mask)
     return pruned
 
 
@@ -257,41 +214,76 @@ def compare(before: nn.Module, after: nn.Module, example_inputs: Inputs, repeats
 
 
 def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
-    """The same function as `model` in evaluation mode, with the channels and units that are always zero cut out.
+    """The same function as `model` in evaluation mode, with the channels and units that do nothing cut out.
 
-    A channel goes where each layer that takes it in gets zero from it whatever the network is given: its filter is zero
-    and nothing makes a constant of it, nor adds to it what isn't zero. torch-pruning's DependencyGraph (Fang et al.,
+    A channel goes where each layer that takes it in has only weights of zero for it, or gets zero from it whatever the
+    network is given: its filter is zero and nothing makes a constant of it, nor adds to it what isn't zero. So inputs
+    of zero go as well, which are the filters of a transposed convolution. torch-pruning's DependencyGraph (Fang et al.,
     2023, "DepGraph: Towards Any Structural Pruning") says which layers are then cut together.
 
     `example_inputs`: a tensor, a tuple of them or a dict by name, as the model takes them. Filters of zero that have to
     stay are told in one warning, by layer and with the reason. The model itself is left alone. Raises ValueError for
     one that is lazy, complex, holds nothing that could be cut, or isn't called with such inputs.
     """
-    _check(model)
-    expected = _outputs(model, example_inputs)
-    cuts, stays = _plan(model, example_inputs, *_followed(model, example_inputs))
-    smaller = _cut(model, example_inputs, cuts, expected)
-    if smaller is None:
-        smaller, wrong = _one_by_one(model, example_inputs, cuts, expected)
-        stays.update({name: Counter({"the outputs would change": len(cuts[name])}) for name in wrong})
-    if stays:
-        listed = (f"{n} of {name!r} ({why})" for name, found in stays.items() for why, n in found.items())
-        warnings.warn(f"filters and units of zero that can't be cut out: {'; '.join(listed)}", stacklevel=2)
-    return smaller
-
-
-def _check(model: nn.Module) -> None:
     refuse_lazy(model)
     if any(each.is_complex() for each in model.parameters()):
         raise ValueError("a model with complex parameters can't be made smaller: only real ones can")
     if not layers(model):
         raise ValueError(f"a {type(model).__name__} has no convolution and no linear layer that could be made smaller")
+    expected = _outputs(model, example_inputs)
+    plan = _Plan(model, example_inputs)
+    smaller, wrong = _without(model, example_inputs, plan.cuts, expected)
+    for name in wrong:
+        plan.kept[name] = dict.fromkeys(range(len(plan.used[name][0])), "the outputs would change")
+    if zeros := plan.zeros():
+        listed = (f"{count} of {where} ({why})" for (where, why), count in zeros.items())
+        warnings.warn(f"filters and units of zero that can't be cut out: {'; '.join(listed)}", stacklevel=2)
+    return smaller
+
+
+def _without(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expected: list[Tensor]):
+    """A copy of `model` without the outputs `cuts`, and the names of the layers that keep theirs, since else it
+    wouldn't give what is `expected` on `inputs`."""
+    right, smaller = {}, copy.deepcopy(model)
+    for more in (cuts, *({name: gone} for name, gone in cuts.items())):  # all at once, or else one by one
+        if right.keys() != cuts.keys() and (found := _cut(model, inputs, right | more, expected)) is not None:
+            right, smaller = right | more, found
+    return smaller, cuts.keys() - right.keys()
+
+
+def _cut(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expected: list[Tensor]) -> nn.Module | None:
+    """A copy of `model` with the outputs `cuts` cut out; None if it doesn't give what is `expected` on `inputs`."""
+    smaller = copy.deepcopy(model)
+    try:
+        graph = _graph(smaller, inputs)
+        for name, gone in cuts.items():
+            layer = smaller.get_submodule(name)
+            cut = graph.get_pruner_of_module(layer).prune_out_channels
+            graph.get_pruning_group(layer, cut, gone).prune(record_history=False)
+        for this, that in zip(_outputs(smaller, inputs), expected):  # half the digits of a precision are for rounding
+            rounding = torch.finfo(that.dtype).eps ** 0.5 * that.abs().max().item() if that.is_floating_point() else 0
+            torch.testing.assert_close(this, that, rtol=0, atol=rounding, equal_nan=True)
+    except Exception:  # layers that no longer fit together raise whatever they like
+        return None
+    for parameter, whole in zip(smaller.parameters(), model.parameters()):
+        parameter.requires_grad_(whole.requires_grad)
+    return smaller
 
 
 def _call(model: nn.Module, inputs: Inputs):
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    refuse_lazy(model)
+    with _evaluating(model):
+        try:
+            return [leaf for leaf in tree_leaves(_call(model, inputs)) if isinstance(leaf, Tensor)]
+        except Exception as error:
+            raise ValueError(f"a {type(model).__name__} can't be called with these example inputs: {error}") from error
 
 
 @contextlib.contextmanager
@@ -308,28 +300,40 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-# ------------------------------------------------------------------------------------------ what is always zero
+# ------------------------------------------------------------------------------------------ what does nothing
+
+
+def _turned(weight: Tensor, groups: int) -> Tensor:
+    """A weight by the channels of its second dimension, each group's: (groups·a, b, …) → (groups·b, a, …)."""
+    return weight.unflatten(0, (groups, len(weight) // groups)).transpose(1, 2).flatten(0, 1)
+
+
+def _used(layer: nn.Module) -> tuple[list[bool], list[bool]]:
+    """Of each output of a layer, and of each input, whether it has a weight other than zero."""
+    both = layer.weight, _turned(layer.weight, getattr(layer, "groups", 1))
+    first, second = ((weight != 0).flatten(1).any(1).tolist() for weight in both)
+    return (second, first) if getattr(layer, "transposed", False) else (first, second)
 
 
 @torch.no_grad()
-def _followed(model: nn.Module, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What each layer takes in at each of its inputs, (inputs,): NaN if that depends on what the network is given, else
-    the largest |x|, which is then the same for whatever it is given; and which of its outputs do, (outputs,) bool.
+def _taken(model: nn.Module, inputs: Inputs) -> dict[str, list[float]]:
+    """What each layer takes in at each of its inputs: NaN if that depends on what the network is given, else the
+    largest |x|, which is then the same for whatever it is given.
 
-    One forward pass on NaN: what comes out of it as a number can't depend on it. A layer passes NaN on only where a
-    weight other than zero meets it, so filters of zero are seen to be constant.
+    One forward pass on NaN: what comes out of it as a number can't depend on it.
     """
-    followed, taken, alive = copy.deepcopy(model), {}, {}
-    for name, layer in followed.named_modules():
-        if isinstance(layer, TAKING) and isinstance(layer.weight, nn.Parameter):
-            ones = copy.deepcopy(layer)
-            ones.weight, ones.bias = nn.Parameter((layer.weight != 0).to(layer.weight)), None
-            layer.forward = functools.partial(_follow, name, layer.forward, ones.forward, taken, alive)
-        elif isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):  # takes whole numbers, which can't be NaN
-            layer.weight = nn.Parameter(_unknown(layer.weight))
-    with _evaluating(followed), _Products():
-        _call(followed, tree_map_only(Tensor, _unknown, inputs))
-    return taken, alive
+    followed, taken = copy.deepcopy(model), {}
+    for module in followed.modules():
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):  # takes whole numbers, which can't be NaN
+            module.weight = nn.Parameter(_unknown(module.weight))
+    with _Products():
+        _follow(followed, tree_map_only(Tensor, _unknown, inputs), taken)
+    return {name: values.tolist() for name, values in taken.items()}
+
+
+def _unknown(given: Tensor) -> Tensor:
+    """NaN in place of numbers; whole numbers and truth values stay as they are."""
+    return torch.full_like(given, torch.nan) if given.is_floating_point() else given
 
 
 class _Products(TorchDispatchMode):
@@ -342,46 +346,55 @@ class _Products(TorchDispatchMode):
         return function(*args, **kwargs or {}).masked_fill_(zero, 0)
 
 
-def _unknown(given: Tensor) -> Tensor:
-    """NaN in place of numbers; whole numbers and truth values stay as they are."""
-    return torch.full_like(given, torch.nan) if given.is_floating_point() else given
+def _follow(model: nn.Module, inputs: Inputs, taken: dict, unknown: Mapping[str, list[int]] = {}) -> list[Tensor]:
+    """What `model` gives where its layers pass NaN on only if a weight other than zero meets it, so that filters of
+    zero are seen to be constant. Notes what each layer `taken` in; of which layer which outputs are NaN: `unknown`."""
 
+    def forward(name: str, plain: Callable, ones: nn.Module, given: Tensor, *rest) -> Tensor:
+        missing, channel = given.isnan(), -1 - len(getattr(ones, "kernel_size", ()))
+        largest = given.movedim(channel, 0).flatten(1).abs().amax(1)
+        taken[name] = torch.maximum(taken.get(name, largest), largest)  # both pass NaN on
+        depends = ones(missing.to(given), *rest) != 0
+        depends.movedim(channel, 0)[unknown.get(name, [])] = True
+        return plain(given.masked_fill(missing, 0), *rest).masked_fill(depends, torch.nan)
 
-def _follow(name: str, forward: Callable, ones: Callable, taken: dict, alive: dict, given: Tensor, *rest) -> Tensor:
-    """What a layer makes of inputs that are NaN where they depend on what is given; notes both as `_followed` does."""
-    unknown, channel = given.isnan(), -1 - len(getattr(forward.__self__, "kernel_size", ()))
-    largest = given.movedim(channel, 0).flatten(1).abs().amax(1)
-    depends = ones(unknown.to(given), *rest) != 0
-    taken[name] = torch.maximum(taken.get(name, largest), largest)  # both pass NaN on
-    alive[name] = alive.get(name, False) | depends.movedim(channel, 0).flatten(1).any(1)
-    return forward(given.masked_fill(unknown, 0), *rest).masked_fill(depends, torch.nan)
+    for name, layer in layers(model).items():
+        if isinstance(layer.weight, nn.Parameter):
+            ones = copy.deepcopy(layer)
+            ones.weight, ones.bias = nn.Parameter((layer.weight != 0).to(layer.weight)), None
+            layer.forward = functools.partial(forward, name, layer.forward, ones)
+    return _outputs(model, inputs)
 
 
 # ------------------------------------------------------------------------------------------ what is cut together
 
 
 class _Convolutions(torch_pruning.pruner.function.ConvPruner):
-    """torch-pruning takes it that each group of a convolution loses the same inputs; here each loses its own."""
+    """torch-pruning takes it that each group of a convolution loses the same channels; here each loses its own."""
 
     def prune_in_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        if layer.groups == 1:
-            return super().prune_in_channels(layer, idxs)
-        kept = torch.ones(layer.in_channels, dtype=torch.bool, device=layer.weight.device)
-        kept[idxs] = False
-        if layer.transposed:
-            weight = layer.weight[kept]
+        return super().prune_in_channels(layer, idxs) if layer.groups == 1 else self._lose(layer, idxs, "in_channels")
+
+    def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
+        return super().prune_out_channels(layer, idxs) if layer.groups == 1 else self._lose(layer, idxs, "out_channels")
+
+    def _lose(self, layer: nn.Module, idxs: Sequence[int], channels: str) -> nn.Module:
+        kept, weight = sorted(set(range(getattr(layer, channels))) - set(idxs)), layer.weight.detach()
+        if layer.transposed == (channels == "in_channels"):  # those of the weight's first dimension
+            weight = weight[kept]
         else:
-            groups = zip(layer.weight.chunk(layer.groups), kept.chunk(layer.groups))
-            weight = torch.cat([filters[:, mask] for filters, mask in groups])
-        layer.weight, layer.in_channels = nn.Parameter(weight.detach()), int(kept.sum())
+            weight = _turned(_turned(weight, layer.groups)[kept], layer.groups)
+        layer.weight = nn.Parameter(weight)
+        setattr(layer, channels, len(kept))
+        if channels == "out_channels" and layer.bias is not None:
+            layer.bias = nn.Parameter(layer.bias.detach()[kept])
         return layer
 
 
 def _graph(model: nn.Module, inputs: Inputs) -> torch_pruning.DependencyGraph:
     """The graph of `model`, whose parameters it makes learnable: it is traced by their gradients."""
-    graph, convolutions = torch_pruning.DependencyGraph(), _Convolutions()
-    graph.REGISTERED_PRUNERS[torch_pruning.ops.OPTYPE.CONV] = convolutions
-    graph.register_customized_layer(_Convolutions, convolutions)  # a layer that there isn't: lists the functions anew
+    graph = torch_pruning.DependencyGraph()
+    graph.REGISTERED_PRUNERS[torch_pruning.ops.OPTYPE.CONV] = _Convolutions()
     with _evaluating(model.requires_grad_()), torch.enable_grad():
         try:
             return graph.build_dependency(model, inputs, forward_fn=_call, verbose=False)
@@ -389,184 +402,147 @@ def _graph(model: nn.Module, inputs: Inputs) -> torch_pruning.DependencyGraph:
             raise ValueError(f"torch-pruning can't follow a {type(model).__name__}: {error or repr(error)}") from error
 
 
-def _plan(model: nn.Module, inputs: Inputs, taken: dict, alive: dict) -> tuple[dict[str, list], dict[str, Counter]]:
-    """What is cut, layer → which of its outputs, with which go those of the layers coupled to it; and what zeros stay,
-    layer → how many for which reason."""
-    graph, fixed = _graph(copy.deepcopy(model), inputs), _fixed(model)
-    names = {module: name for name, module in graph.model.named_modules()}
-    taken = {name: values.tolist() for name, values in taken.items()}
-    cuts, stays = {}, {}
-    for group in _groups(graph, [layer for layer, name in names.items() if name not in alive or not alive[name].all()]):
-        root, every = group[0].dep, len(group[0].idxs)
-        reasons = _reasons(graph, group, names, taken, fixed)
-        gone = _evenly(graph, group, set(range(every)) - set(reasons))
-        if gone:
-            exact = graph.get_pruning_group(root.target.module, root.handler, sorted(gone))
-            if set(exact[0].idxs) != gone or _reasons(graph, exact, names, taken, fixed):
-                reasons.update(dict.fromkeys(gone, "they are coupled with other outputs of the same layer"))
-                gone = set()
-        if gone:
-            cuts[names[root.target.module]] = sorted(gone)
-        if len(gone) < every - 1:  # else what stays is the one output that a layer needs
-            _note_zeros(graph, group, names, gone, reasons, stays)
-    for name, layer in layers(graph.model).items():
-        if layer not in graph.module2node and (zeros := int(_zeros(layer).sum())):
-            stays[name] = Counter({"the outputs can't be traced back to them": zeros})
-    for name, module in graph.model.named_modules():
-        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-            if zeros := int((module.in_proj_weight.count_nonzero(1) == 0).sum()):
-                stays[f"{name}.in_proj_weight".lstrip(".")] = Counter({"all heads of attention are of one size": zeros})
-    return cuts, stays
-
-
-def _groups(graph: torch_pruning.DependencyGraph, roots: Sequence[nn.Module]) -> Iterator:
-    """The layers that lose outputs, or the inputs made of them, with all outputs of each of `roots`; each group once.
-
-    Not torch-pruning's `get_all_groups`, which also searches where there is nothing to cut (in Swin without an end).
-    """
-    met = set()
-    for layer in roots:
-        if isinstance(layer, TAKING) and layer in graph.module2node and layer not in met:
-            pruner = graph.get_pruner_of_module(layer)
-            group = graph.get_pruning_group(layer, pruner.prune_out_channels, range(pruner.get_out_channels(layer)))
-            met.update(item.dep.target.module for item in group if not _takes(graph, item.dep))
-            yield group
-
-
 def _fixed(model: nn.Module) -> dict[str, str]:
     """Name of each module whose parameters can't be replaced by smaller ones → why."""
-    owners, fixed = defaultdict(list), {}
+    owners = defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners[parameter].append(name.rpartition(".")[0])
-    for several in owners.values():
-        if len(several) > 1:
-            fixed.update(dict.fromkeys(several, f"{' and '.join(map(repr, several))} share a parameter"))
-    for name, module in model.named_modules():
-        if isinstance(module, TAKING) and not isinstance(module.weight, nn.Parameter):
-            fixed[name] = f"the weight of {name!r} is computed from other parameters"
+    fixed = {name: f"the weight of {name!r} is computed from other parameters"
+             for name, layer in layers(model).items() if not isinstance(layer.weight, nn.Parameter)}  # fmt: skip
+    for names in owners.values():
+        if len(names) > 1:
+            fixed.update(dict.fromkeys(names, f"{' and '.join(map(repr, names))} share a parameter"))
     return fixed
 
 
-def _takes(graph: torch_pruning.DependencyGraph, dep) -> bool:
-    """Whether this is a layer that loses inputs, and not one whose outputs are those inputs, as a batch norm's are."""
-    pruner = graph.get_pruner_of_module(dep.target.module)
-    return dep.handler == pruner.prune_in_channels != pruner.prune_out_channels
+Members = list[tuple[nn.Module, bool, list[tuple[int, int]]]]  # as `_Plan._members` gives them
+GIVEN_OUT = "the network gives them out"
+MIXED = "the layers that take them in get what others give there as well"
 
 
-def _reasons(graph, group, names, taken: Mapping[str, list[float]], fixed: Mapping[str, str]) -> dict[int, str]:
-    """Output of the group's first layer → why it can't be cut; what isn't in it can."""
-    reasons, takers = {}, 0
-    for item in group:
-        module, why = item.dep.target.module, None
-        name, takes = names.get(module, ""), _takes(graph, item.dep)
-        takers += takes
-        if isinstance(module, torch_pruning.ops._OutputOp):
-            why = "the network gives them out"
-        elif name in fixed:
-            why = fixed[name]
-        elif takes:
-            if name not in taken:
+class _Plan:
+    """What is cut of a network, and which zeros stay.
+
+    `cuts`: layer → which of its outputs go, and with them those of the layers coupled to it. `kept`: layer → output →
+    why it stays. `roots`: (layer, whether it loses inputs) → place → (layer, output) in `kept` with which it goes.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Inputs):
+        self.model, self.inputs, self.taken, self.fixed = model, inputs, _taken(model, inputs), _fixed(model)
+        self.graph = _graph(copy.deepcopy(model), inputs)
+        self.names = {module: name for name, module in self.graph.model.named_modules()}
+        self.used = {name: _used(layer) for name, layer in layers(model).items()}
+        self.cuts, self.kept, self.roots = {}, {}, defaultdict(dict)
+        for name, layer in layers(self.graph.model).items():
+            if layer in self.graph.module2node:  # and only where something is zero: to search Swin is without an end
+                if not all(self.used[name][0]):
+                    self._decide(layer)
+                taken = enumerate(zip(self.used[name][1], self.taken.get(name, ())))
+                idle = [place for place, (used, value) in taken if not used or not math.isnan(value)]
+                for before, takes, _ in self._members(layer, idle, "prune_in_channels") if idle else ():
+                    if isinstance(before, PRUNABLE) and not takes:
+                        self._decide(before)
+
+    def _members(self, layer: nn.Module, places: Sequence[int], cut: str = "prune_out_channels") -> Members:
+        """The layers that are cut with these outputs of a layer, itself first: (layer, whether it loses inputs,
+        [(place in it, output of the first with which it goes)]). What loses inputs as outputs, as a batch norm,
+        has one function for both, called after outputs."""
+        group = self.graph.get_pruning_group(layer, getattr(self.graph.get_pruner_of_module(layer), cut), places)
+        return [(item.dep.target.module, item.dep.handler.__name__ == "prune_in_channels",
+                 [*zip(item.idxs, item.root_idxs)]) for item in group]  # fmt: skip
+
+    def _decide(self, layer: nn.Module) -> None:
+        """Which outputs of a layer go, and with them those of the layers coupled to it."""
+        root, every = self.names[layer], range(self.graph.get_out_channels(layer))
+        if (root, False) in self.roots:
+            return
+        members = self._members(layer, every)
+        reasons = self._reasons(members)
+        gone = _evenly(members, set(every) - reasons.keys())
+        if gone:
+            exact = self._members(layer, sorted(gone))
+            if {place for place, _ in exact[0][2]} != gone or self._reasons(exact):
+                reasons.update(dict.fromkeys(gone, "they are coupled with other outputs of the same layer"))
+                gone = set()
+        if gone:
+            self.cuts[root] = sorted(gone)
+        uneven, needed = "each group of a convolution must lose as many", len(gone) == len(every) - 1
+        self.kept[root] = {i: reasons.get(i, uneven) for i in every if i not in gone and not needed}
+        for member, takes, pairs in members:
+            if isinstance(member, PRUNABLE):
+                self.roots[self.names[member], takes].update({place: (root, output) for place, output in pairs})
+
+    def _reasons(self, members: Members) -> dict[int, str]:
+        """Output of the first of these layers → why it can't be cut; what isn't in it can."""
+        reasons, ignored = {}, set()
+        for layer, takes, pairs in members:
+            name, why = self.names.get(layer), None
+            if isinstance(layer, torch_pruning.ops._OutputOp):
+                why = GIVEN_OUT
+            elif name in self.fixed:
+                why = self.fixed[name]
+            elif takes and name not in self.taken:
                 why = f"{name!r}, which takes them in, is no convolution or linear layer that runs by itself"
-            for place, output in zip(item.idxs, item.root_idxs) if why is None else ():
-                if value := taken[name][place]:  # NaN, too, is true
-                    reasons.setdefault(output, _NOT_ZERO[math.isnan(value)])
-        if why:
-            reasons.update(dict.fromkeys(item.root_idxs, why))
-    return reasons if takers else dict.fromkeys(group[0].idxs, "the network gives them out")
+            elif name in self.used and max(pairs)[0] >= len(self.used[name][takes]):
+                why = "torch-pruning takes them for others"  # as where the network's input stands beside them
+            if why:
+                reasons.update({output: why for _, output in pairs})
+            for place, output in pairs if takes and not why else ():
+                value = self.taken[name][place]
+                if value and not self.used[name][1][place]:  # NaN, too, is true
+                    ignored.add(output)
+                elif value:
+                    constant = "a bias or a batch norm makes constants of them"
+                    reasons.setdefault(output, MIXED if math.isnan(value) else constant)
+        ignored -= reasons.keys()
+        if ignored and self._matter(members, ignored):
+            reasons.update(dict.fromkeys(ignored, "others depend on them, as in a layer norm"))
+        return reasons if any(takes for _, takes, _ in members) else {i: GIVEN_OUT for i, _ in members[0][2]}
+
+    def _matter(self, members: Members, outputs: set[int]) -> bool:
+        """Whether what the network gives depends on these outputs, whatever they are."""
+        if any(isinstance(layer, (nn.Parameter, nn.Embedding, nn.LSTM)) for layer, _, _ in members):
+            return True  # these give outputs as well, and none of theirs are made unknown
+        unknown = {self.names[layer]: [place for place, output in pairs if output in outputs]
+                   for layer, takes, pairs in members if isinstance(layer, PRUNABLE) and not takes}  # fmt: skip
+        return any(leaf.isnan().any() for leaf in _follow(copy.deepcopy(self.model), self.inputs, {}, unknown))
+
+    def zeros(self) -> Counter:
+        """(Where, why) → how many filters and units of zero stay."""
+        found, convolution = Counter(), torch_pruning.ops.OPTYPE.CONV  # a depthwise one's inputs are its outputs
+        for name, layer in layers(self.graph.model).items():
+            both = torch_pruning.ops.module2type(layer) == convolution and layer.transposed
+            for takes, where in ((False, repr(name)), (True, f"the inputs of {name!r}"))[: 1 + both]:
+                places = [place for place, used in enumerate(self.used[name][takes]) if not used]
+                found.update((where, why) for place in places if (why := self._why(layer, takes, place)))
+        for name, module in self.graph.model.named_modules():
+            if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+                if count := int((module.in_proj_weight.count_nonzero(1) == 0).sum()):
+                    found[repr(f"{name}.in_proj_weight".lstrip(".")), "all heads of attention are of one size"] = count
+        return found
+
+    def _why(self, layer: nn.Module, takes: bool, place: int) -> str | None:
+        """Why an output of a layer, or an input, stays; None if it doesn't."""
+        if root := self.roots[self.names[layer], takes].get(place):
+            why = self.kept[root[0]].get(root[1])
+            return "another layer takes them in as well" if takes and why == MIXED else why
+        given = takes and layer in self.graph.module2node
+        return "no convolution or linear layer gives them" if given else "the outputs can't be traced back to them"
 
 
-_NOT_ZERO = {
-    False: "a bias or a batch norm makes constants of them",
-    True: "the layers that take them in get what others give there as well",
-}
-
-
-def _evenly(graph, group, free: set[int]) -> set[int]:
+def _evenly(members: Members, free: set[int]) -> set[int]:
     """As many of `free` as may go: from each of a convolution's groups as many, and never all of a layer's."""
     gone, before = set(free), None
     while gone != before:
         before = set(gone)
-        for item in group:
-            module = item.dep.target.module
-            if item.dep.target.type != torch_pruning.ops.OPTYPE.CONV or module.groups == 1:
+        for layer, takes, pairs in members:
+            if torch_pruning.ops.module2type(layer) != torch_pruning.ops.OPTYPE.CONV or layer.groups == 1:
                 continue
-            size = (module.in_channels if _takes(graph, item.dep) else module.out_channels) // module.groups
-            blocks = [[] for _ in range(module.groups)]
-            for place, output in zip(item.idxs, item.root_idxs):
+            size = (layer.in_channels if takes else layer.out_channels) // layer.groups
+            blocks = [[] for _ in range(layer.groups)]
+            for place, output in pairs:
                 if output in gone:
                     blocks[place // size].append(output)
             fewest = min(size - 1, *map(len, blocks))
             gone.difference_update(*(block[fewest:] for block in blocks))
-    return gone - {0} if len(gone) == len(group[0].idxs) else gone
-
-
-def _note_zeros(graph, group, names, gone: set[int], reasons: dict[int, str], stays: dict[str, Counter]) -> None:
-    """Adds to `stays` the filters and units of zero that the group's layers keep."""
-    for item in group:
-        layer = item.dep.target.module
-        if not isinstance(layer, TAKING) or _takes(graph, item.dep):
-            continue
-        zero = _zeros(layer)
-        found = Counter(reasons.get(output, "each group of a convolution must lose as many")
-                        for place, output in zip(item.idxs, item.root_idxs)
-                        if output not in gone and place < len(zero) and zero[place])  # fmt: skip
-        if found:
-            stays[names[layer]] = found
-
-
-def _zeros(layer: nn.Module) -> Tensor:
-    """Which filters or units of a layer have only weights of zero, (F,) bool."""
-    weight = layer.weight.transpose(0, 1) if getattr(layer, "transposed", False) and layer.groups == 1 else layer.weight
-    return weight.flatten(1).count_nonzero(1) == 0
-
-
-# ------------------------------------------------------------------------------------------ cutting
-
-
-def _cut(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expected: list[Tensor]) -> nn.Module | None:
-    """A copy of `model` with the outputs `cuts` cut out; None if it doesn't give what is `expected` on `inputs`."""
-    smaller = copy.deepcopy(model)
-    learned = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    try:
-        graph, modules = _graph(smaller, inputs), dict(smaller.named_modules())
-        for name, gone in cuts.items():
-            layer = modules[name]
-            cut = graph.get_pruner_of_module(layer).prune_out_channels
-            graph.get_pruning_group(layer, cut, gone).prune(record_history=False)
-        same = _same(_outputs(smaller, inputs), expected)
-    except Exception:  # layers that no longer fit together raise whatever they like
-        return None
-    for name, parameter in smaller.named_parameters():
-        parameter.requires_grad_(learned[name])
-    return smaller if same else None
-
-
-@torch.no_grad()
-def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    refuse_lazy(model)
-    with _evaluating(model):
-        try:
-            return [leaf for leaf in tree_leaves(_call(model, inputs)) if isinstance(leaf, Tensor)]
-        except Exception as error:
-            raise ValueError(f"a {type(model).__name__} can't be called with these example inputs: {error}") from error
-
-
-def _same(these: list[Tensor], those: list[Tensor]) -> bool:
-    """Whether two networks give the same, but for rounding: half the digits of their precision."""
-    for this, that in zip(these, those):
-        rounding = torch.finfo(that.dtype).eps ** 0.5 * that.abs().max().item() if that.is_floating_point() else 0
-        if this.shape != that.shape or not torch.allclose(this, that, rtol=0, atol=rounding, equal_nan=True):
-            return False
-    return True
-
-
-def _one_by_one(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expected: list[Tensor]):
-    """A smaller copy of `model` by those of `cuts` that leave its outputs as they are, and the names of the others."""
-    right, wrong, smaller = {}, [], copy.deepcopy(model)
-    for name, gone in cuts.items():
-        found = _cut(model, inputs, {**right, name: gone}, expected)
-        if found is None:
-            wrong.append(name)
-        else:
-            right[name], smaller = gone, found
-    return smaller, wrong
+    return gone - {0} if len(gone) == len(members[0][2]) else gone

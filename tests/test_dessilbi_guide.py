@@ -91,7 +91,7 @@ def test_the_pages_code_leads_to_a_smaller_network(monkeypatch, capsys):
     kept = names["kept"]["features.conv3.weight"]
     assert 0 < kept.sum() < 120
     assert names["smaller"].features.conv3.out_channels == kept.sum()
-    assert (names["path"].series["entry_features.conv3.weight"] == 1).equal(kept)
+    assert (names["entry"]["features.conv3.weight"] == 1).equal(kept)
     assert capsys.readouterr().out.startswith("({'parameters': 61706, ")
 
 

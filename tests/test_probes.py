@@ -1,6 +1,7 @@
 """Probes against answers worked out by hand, and that nothing shows afterwards that a probe was there."""
 
 import contextlib
+import copy
 import io
 import math
 import typing
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers import experiments, probes, training
+from helpers import experiments, probes, pruning, training
 from helpers.experiments import Cyclic, replace
 from helpers.fast import Engine
 from helpers.training import fit
+from tests.test_pruning import fixed, small
 from tests.test_training import BFLOAT16, FLOAT32, MYNET, begin, scores
 
 STEPS = 10  # of the run MYNET: dropout, batch norm, crops and flips
@@ -440,7 +442,52 @@ def test_a_state_saved_does_not_change_with_the_run(tiny):
 
 def test_each_probe_that_a_run_can_name_is_here():
     named = set(typing.get_args(experiments.run.Probe))
-    assert {*probes.PROBES, "path"} == named  # which `pruning` has
+    assert {*probes.PROBES, "path"} == named  # which asks for the steps of an epoch as well
+
+
+# ------------------------------------------------------------------------------------------ the path of Γ
+
+
+def test_path_notes_norms_and_the_first_entry():
+    model = small()
+    weight, name = model.features[0].weight, "features.0.weight"
+    optimizer, path = fixed(model, {name: torch.zeros(4, 1, 3, 3)}), probes.Path(run_steps=8, epoch_steps=2, points=4)
+    z = optimizer.state[weight]["z"]
+    for step in range(9):
+        if step == 3:
+            z[1] = 1.0  # norm 3: Γ has norm 2
+        if step == 5:
+            z[1], z[3] = 0.0, 2.0  # leaves again; another enters
+        path.look(optimizer, step)
+    assert path.series["path_step"].tolist() == [0, 2, 4, 6, 8]
+    expected = torch.zeros(5, 4)
+    expected[2, 1], expected[3:, 3] = 2.0, 5.0
+    torch.testing.assert_close(path.series[f"path_{name}"], expected)
+    # Epochs end after steps 2, 4, 6 and 8.
+    assert path.series[f"entry_{name}"].tolist() == [pruning.NEVER, 2, pruning.NEVER, 3]
+
+
+def test_path_of_linear_weights_is_their_share_in_the_support():
+    model, name = small(), "classifier.3.weight"
+    z = torch.zeros(3, 5)
+    z[0] = 2.0
+    path = probes.Path(run_steps=1, epoch_steps=1)
+    path.look(fixed(model, {name: z}), 1)
+    assert path.series[f"path_{name}"].tolist() == [0.0, pytest.approx(1 / 3)]
+    assert (path.series[f"entry_{name}"] == 1).sum() == 5
+
+
+def test_a_resumed_path_is_the_same():
+    model, name = small(), "features.0.weight"
+    optimizer = fixed(model, {name: torch.full((4, 1, 3, 3), 2.0)})
+    whole, first, second = (probes.Path(6, 2, points=3) for _ in range(3))
+    for step in range(7):
+        whole.look(optimizer, step)
+        (first if step < 3 else second).look(optimizer, step)
+        if step == 2:
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for key, values in whole.series.items():
+        assert torch.equal(values, second.series[key])
 
 
 # ------------------------------------------------------------------------------------------ the surface

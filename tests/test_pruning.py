@@ -86,12 +86,11 @@ def test_the_support_of_units_is_one_number_a_unit_and_leads_to_masks():
     weight = model.classifier[1].weight
     optimizer.state[weight]["z"] = torch.zeros_like(weight)
     optimizer.state[weight]["z"][[1, 3]] = 2.0
-    path = pruning.Path(run_steps=1, epoch_steps=1)
-    path.look(optimizer, 1)
+    entry = {}
+    pruning.note_entry(entry, optimizer, 1)
     kept = pruning.support(optimizer)["classifier.1.weight"]
     assert kept.tolist() == [False, True, False, True, False]
-    assert path.series["path_classifier.1.weight"].shape == (2, 5)
-    order = pruning.pruning_order(model, {"classifier.1.weight": path.series["entry_classifier.1.weight"]})
+    order = pruning.pruning_order(model, entry)
     assert order["classifier.1"].argsort().tolist()[:3] == sorted([0, 2, 4], key=lambda i: weight[i].norm().item())
     pruned = pruning.prune(model, order, 0.6, ["classifier.1"])
     assert (pruned.classifier[1].bias == 0).tolist() == (~kept).tolist()
@@ -120,46 +119,20 @@ def test_the_input_channels_of_a_transposed_convolution_take_no_bias_along():
     assert set(masks) == {"0.weight"} and masks["0.weight"].flatten(1).any(1).tolist() == [True, False, True]
 
 
-def test_path_notes_norms_and_the_first_entry():
+def test_entries_are_noted_once():
     model = small()
-    weight, name = model.features[0].weight, "features.0.weight"
-    optimizer, path = fixed(model, {name: torch.zeros(4, 1, 3, 3)}), pruning.Path(run_steps=8, epoch_steps=2, points=4)
-    z = optimizer.state[weight]["z"]
-    for step in range(9):
-        if step == 3:
-            z[1] = 1.0  # norm 3: Γ has norm 2
-        if step == 5:
-            z[1], z[3] = 0.0, 2.0  # leaves again; another enters
-        path.look(optimizer, step)
-    assert path.series["path_step"].tolist() == [0, 2, 4, 6, 8]
-    expected = torch.zeros(5, 4)
-    expected[2, 1], expected[3:, 3] = 2.0, 5.0
-    torch.testing.assert_close(path.series[f"path_{name}"], expected)
-    # Epochs end after steps 2, 4, 6 and 8.
-    assert path.series[f"entry_{name}"].tolist() == [pruning.NEVER, 2, pruning.NEVER, 3]
-
-
-def test_path_of_linear_weights_is_their_share_in_the_support():
-    model, name = small(), "classifier.3.weight"
-    z = torch.zeros(3, 5)
-    z[0] = 2.0
-    path = pruning.Path(run_steps=1, epoch_steps=1)
-    path.look(fixed(model, {name: z}), 1)
-    assert path.series[f"path_{name}"].tolist() == [0.0, pytest.approx(1 / 3)]
-    assert (path.series[f"entry_{name}"] == 1).sum() == 5
-
-
-def test_a_resumed_path_is_the_same():
-    model, name = small(), "features.0.weight"
-    optimizer = fixed(model, {name: torch.full((4, 1, 3, 3), 2.0)})
-    whole, first, second = (pruning.Path(6, 2, points=3) for _ in range(3))
-    for step in range(7):
-        whole.look(optimizer, step)
-        (first if step < 3 else second).look(optimizer, step)
-        if step == 2:
-            second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for key, values in whole.series.items():
-        assert torch.equal(values, second.series[key])
+    z = {"features.0.weight": torch.zeros(4, 1, 3, 3), "classifier.3.weight": torch.zeros(3, 5)}
+    optimizer, entry = fixed(model, z), {}
+    filters, weights = z.values()
+    for epoch in range(1, 5):
+        if epoch == 2:
+            filters[1], weights[0] = 1.0, -2.0
+        if epoch == 3:
+            filters[1], filters[3] = 0.0, 2.0  # leaves again; another enters
+        pruning.note_entry(entry, optimizer, epoch)
+    assert entry["features.0.weight"].tolist() == [pruning.NEVER, 2, pruning.NEVER, 3]
+    assert entry["classifier.3.weight"].tolist() == [[2] * 5, [pruning.NEVER] * 5, [pruning.NEVER] * 5]
+    assert pruning.pruning_order(model, entry)["features.0"].argsort().tolist()[2:] == [3, 1]
 
 
 # ------------------------------------------------------------------------------------------ order
@@ -195,7 +168,10 @@ def test_what_never_entered_is_below_the_latest_that_did():
     assert order[0] < order[1]
 
 
-@pytest.mark.parametrize("layer", [nn.Conv1d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Conv3d(1, 2, 1), nn.Linear(1, 2)])
+CONVOLUTIONS = [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d]
+
+
+@pytest.mark.parametrize("layer", [*(kind(1, 2, 1) for kind in CONVOLUTIONS), nn.Linear(1, 2)], ids=str)
 def test_convolutions_of_any_dimension_and_linear_layers_are_pruned(layer):
     assert list(pruning.layers(nn.Sequential(layer, nn.ReLU()))) == ["0"]
 
@@ -345,7 +321,8 @@ def test_a_compact_lenet_gives_the_same(fraction):
     order = pruning.pruning_order(model)
     pruned = pruning.prune(model, order, fraction, NAMES[:3])
     images = torch.rand(20, 1, 28, 28)
-    smaller = pruning.compact(pruned, images[:2])
+    with warnings.catch_warnings(action="error"):  # that one filter stays is none
+        smaller = pruning.compact(pruned, images[:2])
     torch.testing.assert_close(smaller(images), pruned(images), rtol=0, atol=1e-5)
     left = max(1, 120 - round(fraction * 120))
     assert smaller.features.conv3.weight.shape[0] == left == smaller.classifier.fc1.in_features
@@ -613,6 +590,148 @@ def test_layers_of_any_dimension_are_cut_before_what_is_flattened(layer, shape):
     torch.testing.assert_close(smaller(inputs), model(inputs))
 
 
+# ------------------------------------------------------------------------------------------ transposed convolutions
+
+
+def zero_outputs(layer, *outputs):
+    """Of a transposed convolution, whose outputs lie along the second dimension of its weight, group by group."""
+    first, second = len(layer.weight) // layer.groups, layer.out_channels // layer.groups
+    with torch.no_grad():
+        for output in outputs:
+            group = output // second
+            layer.weight[first * group : first * (group + 1), output % second] = 0
+            layer.bias[output] = 0
+    return layer
+
+
+def around(dimensions, groups, outputs=8):
+    """A transposed convolution, with three convolutions of so many dimensions around it, and what they take in."""
+    torch.manual_seed(0)
+    plain, transposed = CONVOLUTIONS[dimensions - 1], CONVOLUTIONS[dimensions + 2]
+    between = [nn.ReLU(), transposed(8, outputs, 3, stride=2, padding=1, groups=groups), nn.ReLU()]
+    return nn.Sequential(plain(2, 8, 1), *between, plain(outputs, 2, 1)).double(), torch.randn(2, 2, *[4] * dimensions)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize(
+    "groups, outputs, left",
+    [(1, [1, 5, 6], 5), (2, [0, 6], 6), (2, [0, 1, 7], 6), (2, [0, 1], 8), (4, [0, 3, 4, 7], 4)],
+)
+def test_outputs_of_a_transposed_convolution_are_cut(dimensions, groups, outputs, left):
+    model, inputs = around(dimensions, groups)
+    zero_outputs(model[2], *outputs)
+    with warnings.catch_warnings(record=True, action="always") as told:
+        smaller = pruning.compact(model, inputs.double()[:1])
+    assert smaller[2].weight.shape[:2] == (8, left // groups) and len(smaller[2].bias) == left
+    assert smaller[2].out_channels == left == smaller[4].in_channels
+    stay, words = len(outputs) - (8 - left), [str(each.message).partition(": ")[2] for each in told]
+    assert words == [f"{stay} of '2' (each group of a convolution must lose as many)"] * (stay > 0)
+    torch.testing.assert_close(smaller(inputs.double()), model(inputs.double()))
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_inputs_of_a_transposed_convolution_are_cut_with_the_layer_before(dimensions, groups):
+    """They are the groups of DessiLBI's penalty; what the layer before makes of them is not zero."""
+    model, inputs = around(dimensions, groups)
+    kept = torch.ones(8, dtype=torch.bool).index_fill(0, torch.tensor([0, 3, 4, 7]), False)
+    optimizer = fixed(model, {"2.weight": 9.0 * kept.view(8, *[1] * (dimensions + 1)).expand_as(model[2].weight)})
+    assert pruning.support(optimizer)["2.weight"].equal(kept)
+    pruned = pruning.prune(model, {"2": kept.double()}, 0.5, ["2"])
+    smaller = pruning.compact(pruned, inputs.double()[:1])
+    assert smaller[0].out_channels == len(smaller[2].weight) == smaller[2].in_channels == 4
+    torch.testing.assert_close(smaller(inputs.double()), pruned(inputs.double()))
+
+
+def test_a_depthwise_transposed_convolution_goes_with_its_inputs():
+    model, inputs = around(2, 8)
+    with torch.no_grad():
+        model[2].weight[[2, 5]], model[2].bias[[2, 5]] = 0, 0
+    with warnings.catch_warnings(action="error"):
+        smaller = pruning.compact(model, inputs.double())
+    assert smaller[0].out_channels == smaller[2].groups == smaller[4].in_channels == 6
+    torch.testing.assert_close(smaller(inputs.double()), model(inputs.double()))
+
+
+def test_a_decoder_is_cut_by_the_support_as_it_is_by_hand():
+    """With batch norm, and what the encoder makes beside what the decoder does."""
+    torch.manual_seed(0)
+    layers = dict(a=nn.Conv2d(1, 4, 3), b=nn.Sequential(nn.ConvTranspose2d(4, 6, 1), nn.BatchNorm2d(6), nn.ReLU()),
+                  c=nn.ConvTranspose2d(6, 4, 1), d=nn.ConvTranspose2d(8, 1, 3))  # fmt: skip
+    model = trained(Forward(decode, **layers)).eval()
+    kept = {"b.0.weight": [1, 0, 1, 1], "c.weight": [1, 1, 0, 0, 1, 0], "d.weight": [1, 0, 1, 0, 1, 0, 1, 1]}
+    with torch.no_grad():
+        for name, filters in kept.items():
+            model.get_parameter(name)[~torch.tensor(filters, dtype=torch.bool)] = 0
+    smaller = pruning.compact(model, IMAGES.double()[:1])
+    assert smaller.a.weight.shape[:2] == (3, 1)  # its second channel is taken in by neither b nor d
+    assert smaller.b[0].weight.shape[:2] == (3, 3) and smaller.b[1].num_features == 3
+    assert smaller.c.weight.shape[:2] == (3, 2) and smaller.d.weight.shape[:2] == (5, 1)
+    torch.testing.assert_close(smaller(IMAGES.double()), model(IMAGES.double()))
+
+
+def decode(model, images):
+    encoded = model.a(images).relu()
+    return model.d(torch.cat([model.c(model.b(encoded)), encoded], 1))
+
+
+def test_inputs_of_a_transposed_convolution_that_stay_are_told():
+    sizes = dict(a=(2, 1), b=(1, 6), c=(6, 2), d=(6, 2))
+    layers = {name: nn.ConvTranspose2d(*both, 1) for name, both in sizes.items()}
+    model = Forward(lambda m, x: m.c(m.b(m.a(x))) + m.d(m.b(m.a(x))), **layers)
+    with torch.no_grad():
+        model.a.weight[0], model.c.weight[[1, 3]], model.d.weight[3] = 0, 0, 0
+    with pytest.warns(UserWarning) as told:
+        smaller = pruning.compact(model, IMAGES.expand(7, 2, 8, 8))
+    assert smaller.c.in_channels == smaller.d.in_channels == smaller.b.out_channels == 5 and smaller.a.in_channels == 2
+    why = "1 of the inputs of 'a' (no convolution or linear layer gives them); 1 of the inputs of 'c' (another layer"
+    assert why in str(told[0].message)
+
+
+@pytest.mark.parametrize("others", [
+    nn.functional.layer_norm, lambda x, _: x.softmax(-1), lambda x, _: nn.functional.normalize(x, dim=-1),
+    lambda x, _: x * x.mean(-1, keepdim=True).sigmoid(), lambda x, _: x.cumsum(-1),
+])  # fmt: skip
+def test_what_others_depend_on_stays_though_nothing_is_made_of_it(others):
+    """The example need not show it: there, without biases, each unit is zero."""
+    torch.manual_seed(0)
+    model = Forward(lambda m, x: m.b(others(m.a(x), (4,))), a=nn.Linear(3, 4, bias=False), b=nn.Linear(4, 2))
+    with torch.no_grad():
+        model.b.weight[:, 1] = 0
+    assert pruning.compact(model, torch.zeros(1, 3)).a.out_features == 4
+
+
+def test_units_that_are_added_to_those_of_an_embedding_stay():
+    """Of these it isn't known what depends on them; here all, since they are made of one length."""
+    layers = dict(a=nn.Linear(3, 4), b=nn.Linear(4, 2), words=nn.Embedding(5, 4))
+    model = Forward(lambda m, x, i: m.b(m.a(x) + nn.functional.normalize(m.words(i), dim=-1)), **layers)
+    with torch.no_grad():
+        model.b.weight[:, 1], model.words.weight[0, 1] = 0, 0
+    smaller = pruning.compact(model, (torch.rand(1, 3), torch.tensor([0])))
+    assert smaller.a.out_features == smaller.words.embedding_dim == 4
+
+
+def test_units_that_nothing_is_made_of_are_cut():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.GELU(), nn.Linear(6, 2)).eval()
+    with torch.no_grad():
+        model[3].weight[:, [1, 4]] = 0
+    smaller, inputs = pruning.compact(model, torch.rand(5, 3)), torch.randn(5, 3)
+    assert smaller[0].weight.shape == (4, 3) and smaller[1].num_features == smaller[3].in_features == 4
+    torch.testing.assert_close(smaller(inputs), model(inputs))
+
+
+def test_a_network_of_transposed_convolutions_alone_is_pruned_and_cut():
+    model = nn.Sequential(nn.ConvTranspose2d(1, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 1, 3))
+    order = pruning.pruning_order(model, {"2.weight": torch.tensor([1, 1, pruning.NEVER, 1, pruning.NEVER, 1])})
+    assert order["2"].argsort()[:2].sort().values.tolist() == [2, 4]
+    pruned = pruning.prune(model, order, 1 / 3, ["2"])
+    assert pruned[2].bias.equal(model[2].bias)
+    smaller = pruning.compact(pruned, IMAGES)
+    assert smaller[0].weight.shape[:2] == (1, 4) and smaller[2].weight.shape[:2] == (4, 1)
+    torch.testing.assert_close(smaller(IMAGES), pruned(IMAGES))
+
+
 # ------------------------------------------------------------------------------------------ what can't be cut
 
 
@@ -640,6 +759,10 @@ def shared(a, b):
     return {"a": a, "b": b}
 
 
+def gated(model, features):
+    return model.c(features * model.b(features))
+
+
 TWICE = dict(a=nn.Linear(4, 4), b=emptied(nn.Linear(4, 4), 1), c=nn.Linear(4, 4))
 KEPT = {
     "shared": (Forward(lambda m, x: m.b(m.a(x)), **shared(emptied(nn.Linear(4, 4), 1), nn.Linear(4, 4))),
@@ -657,6 +780,9 @@ KEPT = {
                  "1 of 'a' .'b', which takes them in, is no convolution or linear layer"),
     "halves": (Forward(lambda m, x: m.b(torch.mul(*m.a(x).chunk(2, 1))), a=emptied(nn.Linear(4, 4), 1, 3),
                        b=nn.Linear(2, 4)), "2 of 'a' .they are coupled with other outputs"),
+    "beside the input": (Forward(lambda m, x: gated(m, torch.cat([x, m.a(x)], 1)), a=nn.Linear(4, 4),
+                                 b=emptied(nn.Linear(8, 8), 6), c=nn.Linear(8, 2)),
+                         "1 of 'b' .torch-pruning takes them for others"),
     "mixed": (Forward(lambda m, x: m.b(m.a(x).flip(1)), a=emptied(nn.Linear(4, 4), 1), b=nn.Linear(4, 4)),
               "1 of 'a' .the outputs would change"),
     "counted on": (Forward(lambda m, x: m.b(m.a(x).view(-1, 2, 2).flatten(1)), a=emptied(nn.Linear(4, 4), 1),

@@ -92,7 +92,7 @@ def make(run: Run, store: Store, settings: Settings = Settings(), stop: Callable
 def _probes(run: Run, steps: int) -> dict:
     """The probes of a run of `steps` steps an epoch, by name, in a form that measures from the first step on."""
     total = run.epochs * steps
-    return {name: pruning.Path(total, steps) if name == "path" else probes.PROBES[name](total) for name in run.probes}
+    return {name: probes.Path(total, steps) if name == "path" else probes.PROBES[name](total) for name in run.probes}
 
 
 def _fresh(run: Run, store: Store, settings: Settings, dataset, given: dict) -> dict:

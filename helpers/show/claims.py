@@ -61,6 +61,10 @@ class Judgement(NamedTuple):
     def verdict(self) -> str:
         return records.together(part.verdict for part in self.parts)
 
+    def said(self, name: str) -> Any:
+        """What is found on one of its parts, in words; MISSING where there is no record."""
+        return next((part.words for part in self.parts if part.name == name), MISSING)
+
     @property
     def shown(self) -> str:
         """The verdict, with † where another setting than the stated one was judged, since that failed to train."""

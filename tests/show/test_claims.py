@@ -10,6 +10,7 @@ from helpers.experiments import PRUNED
 from helpers.records import VERDICTS, Store
 from helpers.show import claims, support
 from helpers.show.comparison import Report
+from helpers.show.text import MISSING
 from tests import made
 
 CLAIMS = pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: claim.words[:30])
@@ -309,3 +310,8 @@ def test_a_tally_counts_verdicts_in_their_order():
 
 def test_the_claims_of_a_section_are_judged_alone():
     assert {each.section for each in claims.judge(Report(made.Kept()), ("2.2", "2.3"))} == {"2.2", "2.3"}
+
+
+def test_a_part_is_asked_for_by_its_name():
+    claim = judged("Batch norm costs", {"with": 0.8})
+    assert claim.said("with above without") in claim.evidence and claim.said("something else") is MISSING
