@@ -93,12 +93,13 @@ def pruning_order(model: nn.Module, entry: Mapping[str, Tensor] | None = None) -
     """How much each filter or weight of a model is worth keeping, by layer; what is lowest is pruned first.
 
     The authors' order: ‖W_f‖ less the epoch in which filter f entered the support, |w| less that of a weight, NEVER for
-    what did not enter. `entry`: parameter name → epochs, as `note_entry` has it. Without it: magnitude alone. Raises
-    ValueError for a name that is no weight of the model's layers.
+    what did not enter. `entry`: parameter name → epochs, as `note_entry` has it; what belongs to no such layer, as
+    attention's `in_proj_weight`, is passed over. Without it: magnitude alone. Raises ValueError for other names.
     """
     refuse_lazy(model)
     order, found = {}, layers(model)
-    if strange := sorted(set(entry or {}) - {f"{name}.weight" for name in found}):
+    others = {name for name, _ in model.named_parameters() if name.rpartition(".")[0] not in found}
+    if strange := sorted(set(entry or {}) - others - {f"{name}.weight" for name in found}):
         raise ValueError(f"entry is of {', '.join(strange)}, which the model doesn't have: it has {', '.join(found)}")
     for name, layer in found.items():
         entered = (entry or {}).get(f"{name}.weight")

@@ -902,3 +902,13 @@ def test_a_weight_that_is_computed_is_not_pruned_in_vain():
     torch.nn.utils.parametrizations.weight_norm(model.features[0])
     with pytest.raises(ValueError, match="the weight of 'features.0' is computed from other parameters"):
         pruning.prune(model, {"features.0": torch.arange(4.0)}, 0.5, ["features.0"])
+
+
+def test_entries_of_what_is_no_layer_are_passed_over():
+    model = nn.TransformerEncoderLayer(8, 2, 16)
+    optimizer = dessilbi.DessiLBI(dessilbi.param_groups(model), lr=0.1)
+    entry = {}
+    pruning.note_entry(entry, optimizer, epoch=1)
+    assert "self_attn.in_proj_weight" in entry
+    order = pruning.pruning_order(model, entry)
+    assert "linear1" in order and "self_attn" not in order
