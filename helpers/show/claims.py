@@ -447,10 +447,8 @@ def table(judged: Sequence[Judgement]) -> Grid:
     """The claims, their verdicts and the evidence."""
     frame = verdicts(judged).frame
     frame.insert(2, "evidence", [each.evidence for each in judged])
-    note = (
-        " Differences are in points, with their 95 % interval in brackets;" if "[" in "".join(frame["evidence"]) else ""
-    )
-    note += " n: seeds a row."
+    gaps = any("[" in each.evidence for each in judged)
+    note = " Differences are in points, with their 95 % interval in brackets;" * gaps + " n: seeds a row."
     if any(DAGGER in each.shown for each in judged):
         note += f" {DAGGER}: the stated setting failed to train, and the nearest that trained was judged."
     return Grid(frame, f"{CAPTION}.{note}", left=("verdict", "evidence"))
