@@ -27,9 +27,7 @@ def candidates(found: Comparison) -> Grid:
     for label, row in found.items():
         candidate, name = label.split(": ", 1)
         if row:
-            aim = found.table.aims[label].accuracy
-            # Of runs that failed to train, as of any others.
-            gap = 100 * (records.mean([record.test.accuracy for record in row if record.test]) - aim)
+            aim, gap = found.table.aims[label].accuracy, _difference(found, label)
             cell = {f"{name} ({percent(aim)})": f"{row.accuracy} ({signed(gap)})"}
             lines.setdefault(candidate, {"candidate": candidate}).update(cell)
             gaps.setdefault(candidate, {})[name] = gap
@@ -41,6 +39,18 @@ def candidates(found: Comparison) -> Grid:
         frame["distance (points)"] = [f"{distance:.1f}" for distance in distances]
         caption += "; distance: the root of the mean square of the differences in the columns that all candidates have"
     return Grid(frame, f"{caption}. Chosen: {found.table.reading.chosen}.")
+
+
+def _difference(found: Comparison, label: str) -> float:
+    """A row's accuracy less the report's, in points; of runs that failed to train, as of any others."""
+    ours = records.mean([record.test.accuracy for record in found[label] if record.test])
+    return 100 * (ours - found.table.aims[label].accuracy)
+
+
+def differences(found: Comparison, candidate: str) -> dict[str, float]:
+    """How far each recorded row of a candidate lies above the report's score, in points."""
+    labels = [label for label, row in found.items() if row and label.startswith(f"{candidate}: ")]
+    return {label.split(": ", 1)[1]: _difference(found, label) for label in labels}
 
 
 def pruned(found: Comparison, layers: str = "conv3") -> Grid:

@@ -75,3 +75,8 @@ def test_rows_near_the_report_are_counted_once_and_the_others_named():
     report = Report(made.Kept(made.record(norm["with"], 0.72), made.record(norm["without"], 0.6)), "paper")
     assert candidates.met(report) == (1, 2)
     assert candidates.unexplained(report).frame["row"].tolist() == ["without"]
+
+
+def test_a_candidates_rows_differ_from_the_reports_in_points():
+    found = made.comparison(BASIC, {"as stated: tanh": [0.5], "0.01: tanh": [0.5868], "0.01: Adam": [0.7]})
+    assert candidates.differences(found, "0.01") == pytest.approx({"tanh": 1, "Adam": -0.77})
