@@ -231,9 +231,8 @@ def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
         raise ValueError("a model with complex parameters can't be made smaller: only real ones can")
     if not layers(model):
         raise ValueError(f"a {type(model).__name__} has no convolution and no linear layer that could be made smaller")
-    expected = _outputs(model, example_inputs)
     plan = _Plan(model, example_inputs)
-    smaller, wrong = _without(model, example_inputs, plan.cuts, expected)
+    smaller, wrong = _without(model, _answers(model, example_inputs), plan.cuts)
     for name in wrong:
         plan.kept[name] = dict.fromkeys(range(len(plan.used[name][0])), "the outputs would change")
     if zeros := plan.zeros():
@@ -242,33 +241,57 @@ def compact(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     return smaller
 
 
-def _without(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expected: list[Tensor]):
-    """A copy of `model` without the outputs `cuts`, and the names of the layers that keep theirs, since else it
-    wouldn't give what is `expected` on `inputs`."""
+Answers = list[tuple[Inputs, list[Tensor]]]  # what a model is called with, and what it gives
+
+
+def _answers(model: nn.Module, example_inputs: Inputs) -> Answers:
+    """What `model` gives on the example inputs, and on random numbers in their place where it takes such: of inputs
+    that are zero or all the same, another network may make the same."""
+    numbers = torch.Generator().manual_seed(0)
+
+    def drawn(each: Tensor) -> Tensor:
+        return torch.randn(each.shape, generator=numbers).to(each) if each.is_floating_point() else each
+
+    answers = [(example_inputs, _outputs(model, example_inputs))]
+    with contextlib.suppress(ValueError):
+        inputs = tree_map_only(Tensor, drawn, example_inputs)
+        answers.append((inputs, _outputs(model, inputs)))
+    return answers
+
+
+def _without(model: nn.Module, answers: Answers, cuts: Mapping[str, list[int]]):
+    """A copy of `model` without the outputs `cuts`, and the names of the layers that keep theirs, since else its
+    `answers` would be others."""
     right, smaller = {}, copy.deepcopy(model)
     for more in (cuts, *({name: gone} for name, gone in cuts.items())):  # all at once, or else one by one
-        if right.keys() != cuts.keys() and (found := _cut(model, inputs, right | more, expected)) is not None:
+        if right.keys() != cuts.keys() and (found := _cut(model, answers, right | more)) is not None:
             right, smaller = right | more, found
     return smaller, cuts.keys() - right.keys()
 
 
-def _cut(model: nn.Module, inputs: Inputs, cuts: Mapping[str, list[int]], expected: list[Tensor]) -> nn.Module | None:
-    """A copy of `model` with the outputs `cuts` cut out; None if it doesn't give what is `expected` on `inputs`."""
+def _cut(model: nn.Module, answers: Answers, cuts: Mapping[str, list[int]]) -> nn.Module | None:
+    """A copy of `model` with the outputs `cuts` cut out; None if its answers are others than `answers`."""
     smaller = copy.deepcopy(model)
     try:
-        graph = _graph(smaller, inputs)
+        graph = _graph(smaller, answers[0][0])
         for name, gone in cuts.items():
             layer = smaller.get_submodule(name)
             cut = graph.get_pruner_of_module(layer).prune_out_channels
             graph.get_pruning_group(layer, cut, gone).prune(record_history=False)
-        for this, that in zip(_outputs(smaller, inputs), expected):  # half the digits of a precision are for rounding
-            rounding = torch.finfo(that.dtype).eps ** 0.5 * that.abs().max().item() if that.is_floating_point() else 0
-            torch.testing.assert_close(this, that, rtol=0, atol=rounding, equal_nan=True)
+        for inputs, expected in answers:
+            for this, that in zip(_outputs(smaller, inputs), expected):
+                _assert_same(this, that)
     except Exception:  # layers that no longer fit together raise whatever they like
         return None
     for parameter, whole in zip(smaller.parameters(), model.parameters()):
         parameter.requires_grad_(whole.requires_grad)
     return smaller
+
+
+def _assert_same(this: Tensor, that: Tensor) -> None:
+    """Half the digits of a precision are for rounding."""
+    rounding = torch.finfo(that.dtype).eps ** 0.5 * that.abs().max().item() if that.is_floating_point() else 0
+    torch.testing.assert_close(this, that, rtol=0, atol=rounding, equal_nan=True)
 
 
 def _call(model: nn.Module, inputs: Inputs):

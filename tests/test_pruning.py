@@ -810,6 +810,19 @@ def test_what_is_right_is_cut_beside_what_would_change_the_outputs():
     assert (smaller.a.out_features, smaller.b.out_features, smaller.c.in_features) == (6, 3, 3)
 
 
+@pytest.mark.parametrize("example", [torch.zeros, torch.ones, torch.rand])
+@pytest.mark.parametrize("first", [True, False])
+def test_no_example_hides_that_the_input_itself_is_taken_in_beside_what_is_made_of_it(first, example):
+    torch.manual_seed(0)
+    layers = dict(a=nn.Conv2d(3, 8, 3, padding=1, bias=False), b=nn.Conv2d(11, 4, 3, padding=1, bias=False))
+    model = Forward(lambda m, x: m.b(torch.cat([x, m.a(x)] if first else [m.a(x), x], 1)), **layers)
+    pruned = pruning.prune(model, pruning.pruning_order(model), 0.5, ["a"])
+    with warnings.catch_warnings(action="ignore"):
+        smaller = pruning.compact(pruned, example(2, 3, 8, 8))
+    images = torch.rand(5, 3, 8, 8)
+    torch.testing.assert_close(smaller(images), pruned(images))
+
+
 ACTIVATIONS = [nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.LeakyReLU, nn.Tanh, nn.PReLU,
                nn.Softshrink, nn.Hardshrink]  # fmt: skip
 
