@@ -53,6 +53,36 @@ def differences(found: Comparison, candidate: str) -> dict[str, float]:
     return {label.split(": ", 1)[1]: _difference(found, label) for label in labels}
 
 
+STEPS = 100  # over which the training loss at the end is averaged, since that of one batch says little
+EPOCHS = 10  # over which a curve that levels off moves little
+
+
+def ends(found: Comparison, name: str) -> Grid:
+    """The report's line and one a candidate, for the row `name`: what the report tells of a run's end, as the mean over
+    seeds. Accuracies in percent; the range of validation accuracy over the last epochs in points."""
+    rows = {label.split(": ")[0]: row for label, row in found.items() if label.endswith(f": {name}") and row.alive}
+    aim = next(found.table.aims[label] for label in found if label.endswith(f": {name}"))
+    lines = [_end("the report", aim.accuracy, aim.validation, aim.validation_loss, aim.train_loss, None)]
+    for candidate, row in rows.items():
+        last = [100 * np.array(record.history["validation_accuracy"][-EPOCHS:]) for record in row.alive]
+        loss = records.mean([float(series["step_loss"][-STEPS:].mean()) for series in row.series])
+        values = float(row.accuracy), row.last("validation_accuracy"), row.last("validation_loss")
+        lines.append(_end(candidate, *values, loss, records.mean([float(np.ptp(each)) for each in last])))
+    return Grid(
+        pd.DataFrame(lines),
+        f"{name[0].upper()}{name[1:]}: what the report tells of its end, and each candidate's (means over its seeds). "
+        f"Training loss: the report's of one batch, ours of the last {STEPS}. Range: of validation accuracy, over the "
+        f"last {EPOCHS} epochs.",
+    )
+
+
+def _end(candidate: str, *values: float | None) -> dict[str, str]:
+    heads = {"test (%)": ".2%", "validation (%)": ".2%", "validation loss": ".3f", "training loss": ".3f",
+             "range (points)": ".1f"}  # fmt: skip
+    shown = [DASH if value is None else format(value, form).rstrip("%") for value, form in zip(values, heads.values())]
+    return {"candidate": candidate, **dict(zip(heads, shown))}
+
+
 def pruned(found: Comparison, layers: str = "conv3") -> Grid:
     """A line a candidate: accuracy in percent with each share pruned that the report names, and how far all are."""
     lines = [_line("the report", np.array([*REPORTED_PRUNED[layers].values()]), layers)]

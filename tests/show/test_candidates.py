@@ -34,6 +34,25 @@ def test_one_column_in_common_needs_no_distance():
     assert table.caption.endswith(f"Chosen: {BASIC.reading.chosen}.")
 
 
+def test_what_the_report_tells_of_a_runs_end_stands_above_each_candidates():
+    table = SECTION_READINGS["MyResNet9's cycle"]
+    runs = {name: table[f"{name}: final"] for name in ("as stated", "ends at the low rate")}
+    found = [made.record(runs["as stated"], 0.87, validation=0.88, seconds=(1.0,) * 50),
+             made.record(experiments.reseed(runs["as stated"], 1), 0.89, validation=0.90, seconds=(1.0,) * 50),
+             made.record(runs["ends at the low rate"], None)]  # fmt: skip
+    steps = {"step_loss": np.array([9.0] * 50 + [0.1, 0.3] * 50)}
+    ours = Comparison(table, made.Kept(*(each.model_copy(update={"files": {"series": "x"}}) for each in found),
+                                       beside={each.run: (steps, {}) for each in found}), "paper")  # fmt: skip
+    report, line = candidates.ends(ours, "final").frame.to_dict("records")
+    assert list(report.values()) == ["the report", "91.58", "91.31", "0.314", "0.010", "–"]
+    # Validation accuracy is 30 % up to the last epoch, so that its range is 58 and 60 points.
+    assert list(line.values()) == ["as stated", "88.00", "89.00", "1.000", "0.200", "59.0"]
+
+
+def test_without_records_a_runs_end_is_the_reports_alone():
+    assert len(candidates.ends(made.comparison(BASIC, {}), "best model").frame) == 1
+
+
 def pruned(*more: float) -> Comparison:
     """The chosen candidate with two seeds, whose scores lie these many points above the report's."""
     found, beside = [], {}
