@@ -17,7 +17,7 @@ from helpers.show.filters import Pruned
 from helpers.show.grid import Grid
 from helpers.show.overview import NEAR
 from helpers.show.support import size
-from helpers.show.text import DASH, MISSING, percent, signed
+from helpers.show.text import DASH, MISSING, Points, percent, signed
 
 
 def candidates(found: Comparison) -> Grid:
@@ -27,7 +27,7 @@ def candidates(found: Comparison) -> Grid:
     for label, row in found.items():
         candidate, name = label.split(": ", 1)
         if row:
-            aim, gap = found.table.aims[label].accuracy, _difference(found, label)
+            aim, gap = found.table.aims[label].accuracy, difference(found, label)
             cell = {f"{name} ({percent(aim)})": f"{row.accuracy} ({signed(gap)})"}
             lines.setdefault(candidate, {"candidate": candidate}).update(cell)
             gaps.setdefault(candidate, {})[name] = gap
@@ -41,16 +41,16 @@ def candidates(found: Comparison) -> Grid:
     return Grid(frame, f"{caption}. Chosen: {found.table.reading.chosen}.")
 
 
-def _difference(found: Comparison, label: str) -> float:
+def difference(found: Comparison, label: str) -> Any:
     """A row's accuracy less the report's, in points; of runs that failed to train, as of any others."""
     ours = records.mean([record.test.accuracy for record in found[label] if record.test])
-    return 100 * (ours - found.table.aims[label].accuracy)
+    return MISSING if ours is None else Points(100 * (ours - found.table.aims[label].accuracy))
 
 
 def differences(found: Comparison, candidate: str) -> dict[str, float]:
     """How far each recorded row of a candidate lies above the report's score, in points."""
     labels = [label for label, row in found.items() if row and label.startswith(f"{candidate}: ")]
-    return {label.split(": ", 1)[1]: _difference(found, label) for label in labels}
+    return {label.split(": ", 1)[1]: difference(found, label) for label in labels}
 
 
 STEPS = 100  # over which the training loss at the end is averaged, since that of one batch says little
