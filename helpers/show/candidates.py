@@ -28,7 +28,7 @@ def candidates(found: Comparison) -> Grid:
         candidate, name = label.split(": ", 1)
         if row:
             aim, gap = found.table.aims[label].accuracy, difference(found, label)
-            cell = {f"{name} ({percent(aim)})": f"{row.accuracy} ({signed(gap)})"}
+            cell = {f"{name} ({percent(aim)})": f"{row.accuracy} ({gap})"}
             lines.setdefault(candidate, {"candidate": candidate}).update(cell)
             gaps.setdefault(candidate, {})[name] = gap
     frame = pd.DataFrame(list(lines.values())).fillna(DASH)
